@@ -43,9 +43,10 @@ const FLOORS = {
     model:
       'core graph formats native hub tokenizer data losses tasks models weights strategies peft base options planning train federated export report',
     compare: 'core io native data tasks weights strategies base options planning train model report',
+    serve: 'core io native data tokenizer base options strategies train model',
     bench: 'core native models weights strategies options planning model report',
     '.': 'core formats native hub tokenizer data losses tasks weights strategies base options planning train federated export model compare',
-    cli: 'core graph io formats native hub tokenizer data tasks models weights strategies peft options planning time train federated export model report compare bench',
+    cli: 'core graph io formats native hub tokenizer data tasks models weights strategies peft options planning time train federated export model report compare serve bench',
   },
   'lib/train': {
     sources: '',
@@ -98,6 +99,7 @@ const DOORS = {
     export: 'options save vllm',
     model: 'adapter attach chat load model options',
     bench: 'memory speed',
+    serve: 'index',
     'train/sources': 'data-sources sample',
     'train/processes': 'processes pipe',
     'train/folders': 'output-folder run-files run-lock',
@@ -114,7 +116,7 @@ const DOORS = {
     strategies: 'convert describe index part privacy-report strategy',
     report: 'chart/index compare-page live/index report run-memory',
     compare: 'index rate-search results',
-    core: 'arguments breather bytes counter-random environment errors foreign-keys foreign-values mean nearest node-program once portable-exp portable-math quote root schema schema-shape system system-error time-limit type-names unknown-key',
+    core: 'arguments breather bytes counter-random environment errors foreign-keys foreign-values hosts mean nearest node-program once portable-exp portable-math quote root schema schema-shape system system-error time-limit type-names unknown-key',
     formats:
       'bnb dropout foreign-weights ggml-types gguf gguf-fields gguf-form gguf-metadata gguf-model gguf-names gguf-reading gguf-stored gguf-writer head-order model-files model-limits prompt-format rope-factors safetensors shard-index tensor-data tensor-source text-model',
     tokenizer:

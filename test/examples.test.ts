@@ -14,6 +14,8 @@ import { spreadsheet } from '../scripts/recipes/spreadsheet.mjs'
 import { project } from './e2e/project.js'
 import { checkLine } from './lib/cli/contract.js'
 import { lowrank, printed } from './lib/cli/lowrank.js'
+import { scratchFolder } from './lib/scratch.js'
+import { begun, rowsOf } from './lib/serve/service.js'
 import { sweepTest } from './sweep.js'
 
 const examples = fileURLToPath(new URL('../examples/', import.meta.url))
@@ -29,6 +31,23 @@ function run(name: string, ...args: string[]): Promise<{ code: number; stdout: s
     )
   })
 }
+
+test("openai-client.mjs trains and asks by OpenAI's client", async () => {
+  const folder = scratchFolder()
+  writeFileSync(join(folder, 'train.jsonl'), rowsOf(100))
+  const { service } = await begun(join(folder, 'data'))
+  process.env.LOWRANK_TOKEN = service.token
+  try {
+    const ran = await run('openai-client.mjs', service.url, 'base', join(folder, 'train.jsonl'))
+    expect(ran).toMatchObject({ code: 0, stderr: '' })
+    expect(ran.stdout).toMatch(
+      /^(ftjob-\w+): validating_files\n\1: succeeded\nbase: .*\nft:base:local::\w{8}: Number \d+\.\n$/,
+    )
+  } finally {
+    delete process.env.LOWRANK_TOKEN
+    await service.close()
+  }
+})
 
 test('train.mjs trains an adapter that generate.mjs answers with and export.mjs exports', async () => {
   const { model, at } = project()

@@ -1,7 +1,8 @@
 /** The live page of a run: its flags, and its server while `lowrank train --live` runs. */
 import { basename, join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { announce, isLoopback, livePage, ownControls, serveLive, withdraw } from '../report/live/index.js'
+import { isLoopback } from '../core/hosts.js'
+import { announce, livePage, ownControls, serveLive, withdraw } from '../report/live/index.js'
 import { METRICS_FILE, type RunFolders, savedConfigText } from '../train/folders/output-folder.js'
 import type { TrainingRun } from '../train/run/run.js'
 import { integerFlag } from './help.js'

@@ -37,6 +37,11 @@ const VERBS: readonly Verb[] = [
   { name: 'generate', summary: 'answer prompts', load: () => import('./generate.js') },
   { name: 'classify', summary: 'tell the classes of texts', load: () => import('./classify.js') },
   { name: 'chat', summary: 'chat with a model', load: () => import('./chat.js') },
+  {
+    name: 'serve',
+    summary: "train and answer behind OpenAI's clients",
+    load: () => import('./serve.js'),
+  },
   { name: 'merge', summary: 'merge an adapter into its model', load: () => import('./merge.js') },
   {
     name: 'export',

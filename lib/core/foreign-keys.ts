@@ -16,9 +16,7 @@ export const FOREIGN_VERBS = separate({
   env: { here: 'doctor' },
   preprocess: { here: 'inspect', note: 'it shows the tokens of a dataset that are trained on' },
   'dpo kto orpo grpo rloo ppo reward': { note: NO_PREFERENCES },
-  'serve server api': {
-    note: 'lowrank has no server; `lowrank export` writes a model for Ollama or llama.cpp, which have one',
-  },
+  'server api': { here: 'serve' },
   'webui webchat': {
     note: '`lowrank watch OUTPUT_DIR` serves the page of a run, `lowrank train CONFIG --live` also answers prompts there, and `lowrank chat` in the terminal',
   },

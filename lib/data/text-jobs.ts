@@ -75,11 +75,18 @@ export type TokenizerQuestion =
   /** The next id of a stream; the first id opens the stream. */
   | { what: 'decode'; stream: number; options: DecodeOptions & { continues?: boolean }; id: number }
   | { what: 'end'; stream: number }
+  | { what: 'escape'; value: unknown }
   | { what: 'row'; row: DatasetRow; options: EncodeRowOptions }
   /** The options of the first such question apply to all of them. */
   | { what: 'rows'; rows: DatasetRow[]; options: EncodeRowOptions }
 
-export type TokenizerTold = Int32Array | string | EncodedRow | DropReason | (EncodedRow | DropReason)[][]
+export type TokenizerTold =
+  | Int32Array
+  | string
+  | EncodedRow
+  | DropReason
+  | (EncodedRow | DropReason)[][]
+  | { escaped: unknown }
 
 /** Messages to a running job. */
 export type TextFeed =

@@ -21,6 +21,7 @@ import type { DropReason, EncodedRow } from './encoded-row.js'
 import { isWhole, textsOf } from './forms/index.js'
 import { renderPromptChat } from './prompt-tools.js'
 import { RowSurvey } from './row-survey.js'
+import { SpecialText } from './special-text.js'
 import { withTemplateFile } from './template-file.js'
 import {
   type EncodeJob,
@@ -233,6 +234,8 @@ async function converse({ source: model }: TokenizerJob): Promise<void> {
   const reply = (question: TokenizerQuestion): TokenizerTold => {
     if (question.what === 'encode') return Int32Array.from(tokenizer.encode(question.text, question.options))
     if (question.what === 'text') return tokenizer.decode(question.ids, question.options)
+    if (question.what === 'escape')
+      return { escaped: new SpecialText(tokenizer, 'escape').escapeIn(question.value) }
     if (question.what === 'end') {
       const rest = streams.get(question.stream)?.end() ?? ''
       streams.delete(question.stream)

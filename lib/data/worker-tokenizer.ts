@@ -78,6 +78,11 @@ export class WorkerTokenizer {
     return (await this.#ask({ what: 'text', ids, options })) as string
   }
 
+  /** A value with the special tokens in its texts marked as plain text, for `encode` with `marked`. */
+  async escaped<T>(value: T): Promise<T> {
+    return ((await this.#ask({ what: 'escape', value })) as { escaped: T }).escaped
+  }
+
   /** See `RowEncoder.encode`. */
   async encodeRow(row: DatasetRow, options: EncodeRowOptions): Promise<EncodedRow | DropReason> {
     return (await this.#ask({ what: 'row', row, options })) as EncodedRow | DropReason

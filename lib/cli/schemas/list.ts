@@ -13,6 +13,7 @@ import { printed as ofInit } from './init.js'
 import { printed as ofInspect } from './inspect.js'
 import { printed as ofMerge } from './merge.js'
 import { printed as ofPlan } from './plan.js'
+import { printed as ofServe } from './serve.js'
 import { printed as ofStrategies } from './strategies.js'
 import { printed as ofTrain } from './train.js'
 import { printed as ofWatch } from './watch.js'
@@ -33,6 +34,7 @@ export const printed = {
   inspect: ofInspect,
   merge: ofMerge,
   plan: ofPlan,
+  serve: ofServe,
   strategies: ofStrategies,
   train: ofTrain,
   watch: ofWatch,

@@ -1,6 +1,5 @@
 /** The live page of a run: its server, what it serves, and its controls. */
 export { announce, ownControls, remoteControls, withdraw } from './controls.js'
-export { isLoopback } from './guard.js'
 export { livePage } from './page.js'
 export { runsIn, runsServed } from './runs.js'
 export { type LiveOptions, serveLive } from './server.js'

@@ -6,10 +6,11 @@ import { randomBytes } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import * as z from 'zod'
-import { BusyError, ConfigError, LowrankError } from '../../core/errors.js'
+import { BusyError, LowrankError } from '../../core/errors.js'
+import { listenError, urlHost } from '../../core/hosts.js'
 import { fromSystem } from '../../core/system-error.js'
 import type { RunControls } from './controls.js'
-import { isLoopback, refusal, urlHost } from './guard.js'
+import { refusal } from './guard.js'
 import { LogStream } from './log-stream.js'
 import { ACTIONS, type AskLine, type RunStatus } from './protocol.js'
 
@@ -271,20 +272,4 @@ function plain(response: ServerResponse, status: number, message: string): void 
 
 function json(response: ServerResponse, value: object): void {
   response.writeHead(200, { ...HEADERS, 'Content-Type': 'application/json' }).end(JSON.stringify(value))
-}
-
-function listenError({ code, message }: NodeJS.ErrnoException, host: string, port: number): LowrankError {
-  if (code === 'EADDRINUSE')
-    return new BusyError(
-      `port ${port} is in use by another program; choose another with --port, or leave it out for one that is free.`,
-      { port },
-    )
-  if (code === 'EACCES')
-    return new ConfigError(`this user may not listen on port ${port}; choose one from 1024 to 65535.`, {
-      port,
-    })
-  const expected = isLoopback(host)
-    ? ''
-    : ' Expected an address of this machine, such as 127.0.0.1 or 0.0.0.0.'
-  return new ConfigError(`cannot listen on ${host}: ${message}.${expected}`, { host, port })
 }

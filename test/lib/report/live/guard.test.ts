@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { isLoopback, refusal, urlHost } from '../../../../lib/report/live/guard.js'
+import { isLoopback, urlHost } from '../../../../lib/core/hosts.js'
+import { refusal } from '../../../../lib/report/live/guard.js'
 
 const server = { token: 'secret', port: 4000, host: '127.0.0.1' }
 

@@ -1,0 +1,143 @@
+/**
+ * `lowrank serve`: files, fine-tuning jobs, and chats behind OpenAI's clients, on models of this machine. Ctrl-C saves a
+ * checkpoint of the job at work, which goes on when the server starts again.
+ */
+import { existsSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { isLoopback } from '../core/hosts.js'
+import type { Model } from '../model/model.js'
+import { modelName, type ServeOptions, serve } from '../serve/index.js'
+import { loadConfig, loadQuantization } from '../train/config/config.js'
+import { UsageError } from './errors.js'
+import { collect, examples, notedOn } from './help.js'
+import { Interruption } from './interrupt.js'
+import { serveFlags } from './live.js'
+import { Output } from './output.js'
+import { loadShown } from './subject.js'
+
+interface Options {
+  model?: string[]
+  alias?: string[]
+  data: string
+  token?: string
+  port?: number
+  host?: string
+  quantization?: string
+  precision?: string
+  device?: string
+  json?: boolean
+}
+
+/** Where the token may be given without showing it to others on the machine. */
+const TOKEN = 'LOWRANK_TOKEN'
+
+export function configure(command: Command): void {
+  command.argument('[config]', 'the config file of a run: its model, and its trained adapter')
+  command.option(
+    '--model <[name=]model>',
+    'a model folder, a .gguf file, or a name on the Hugging Face hub; may be repeated',
+    collect,
+  )
+  command.option('--alias <name=model>', 'another name of a model; may be repeated', collect)
+  command.option('--data <folder>', 'folder of files, jobs, and the token', 'lowrank-data')
+  command.option('--token <text>', `key that clients send (default: ${TOKEN}, else one is made)`)
+  command.option('--quantization <type>', 'of the models: none (default), nf4, fp4, int8, or keep')
+  command.option('--precision <type>', 'auto (default), fp32, or bf16')
+  command.option('--device <name>', 'auto (default), cpu, cuda, or cuda:N for one of several GPUs')
+  serveFlags(command)
+  examples(command, [
+    'lowrank serve --model SmolLM2-135M-Instruct',
+    'lowrank serve --model small=models/small.gguf --alias gpt-4o-mini=small --port 8000',
+    'lowrank serve run.yaml',
+  ])
+  command.action(async (config: string | undefined, options: Options) => {
+    const output = new Output(options.json ?? false)
+    const interruption = new Interruption(output, 'Finishing answers, then saving a checkpoint of the job.')
+    try {
+      await served(config, options, output, interruption.signal)
+    } finally {
+      interruption.dispose()
+    }
+  })
+}
+
+async function served(
+  path: string | undefined,
+  options: Options,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  const { host = '127.0.0.1', port, data } = options
+  const token = options.token ?? process.env[TOKEN]
+  const { models, tuned } = await loaded(path, options, output, signal)
+  const aliases = new Map((options.alias ?? []).map(pairOf))
+  const service = await serve({
+    ...{ models, tuned, aliases, host, data: resolve(data) },
+    ...(port === undefined ? {} : { port }),
+    ...(token === undefined ? {} : { token }),
+    report: (message) => output.note(`error: ${message}`),
+  }).catch(async (error) => {
+    for (const model of models.values()) await model.dispose()
+    throw error
+  })
+  if (!isLoopback(host))
+    output.note(`note: ${host} is served without encryption; put a server with TLS before it.`)
+  const names = [...models.keys()]
+  output.answer<'serve'>(
+    { url: service.url, token: service.token, models: names, data: resolve(data) },
+    () => `base URL  ${service.url}\nAPI key   ${service.token}\nmodels    ${names.join(', ')}`,
+  )
+  output.note('Serving. Press Ctrl-C to end.')
+  await new Promise<void>((ended) => {
+    if (signal.aborted) ended()
+    signal.addEventListener('abort', () => ended(), { once: true })
+  })
+  await service.close()
+}
+
+/** The models of the command line, and the adapter of a config. */
+async function loaded(
+  path: string | undefined,
+  { model: given = [], quantization, precision, device }: Options,
+  output: Output,
+  signal: AbortSignal,
+): Promise<Required<Pick<ServeOptions, 'models' | 'tuned'>>> {
+  if ((path === undefined) === (given.length === 0))
+    throw new UsageError('pass either a config file or --model.')
+  const models = new Map<string, Model>()
+  const flags = {
+    ...(quantization === undefined ? {} : { quantization: quantization as 'nf4' }),
+    ...(precision === undefined ? {} : { precision: precision as 'auto' }),
+    ...(device === undefined ? {} : { device: device as 'auto' }),
+  }
+  if (path !== undefined) {
+    const config = await loadConfig(path, [], notedOn(output))
+    const { revision, device, precision, threads, outputDir } = config
+    const base = modelName(config.model)
+    output.note(`Loading ${config.model}`)
+    const options = { ...loadQuantization(config), revision, device, precision, threads, ...flags, signal }
+    models.set(base, await loadShown(config.model, options, output))
+    const isTuned = existsSync(join(outputDir, 'adapter_config.json'))
+    const tuned = isTuned
+      ? [{ name: basename(outputDir), base, path: outputDir, created: Math.floor(Date.now() / 1000) }]
+      : []
+    return { models, tuned }
+  }
+  for (const text of given) {
+    // A path may have = in it, so a name is only what cannot be one.
+    const [, name, from = text] = existsSync(text) ? [] : (/^([\w.:-]+)=(.+)$/.exec(text) ?? [])
+    const own = name ?? modelName(from)
+    if (models.has(own))
+      throw new UsageError(`two models are named ${own}; name one by --model NAME=${from}.`)
+    output.note(`Loading ${from}`)
+    models.set(own, await loadShown(from, { ...flags, signal }, output))
+  }
+  return { models, tuned: [] }
+}
+
+function pairOf(text: string): [string, string] {
+  const at = text.indexOf('=')
+  if (at > 0 && at < text.length - 1) return [text.slice(0, at), text.slice(at + 1)]
+  throw new UsageError(`--alias ${text}: expected NAME=MODEL.`)
+}

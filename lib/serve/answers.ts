@@ -1,0 +1,116 @@
+/** Answers of a model: one row at a time, a few at once, and a bounded queue. */
+import { checkWritesText } from '../base/base.js'
+import type { ChatMessage } from '../tokenizer/message.js'
+import { Decoder } from '../train/answers/decoder.js'
+import { answerRoom, decodeText, type GenerateOptions, type Generation } from '../train/answers/generate.js'
+import { endIds, formatOf, renderPrompt } from '../train/rows/prompting.js'
+import { invalid, overloaded } from './errors.js'
+import type { Answering } from './models.js'
+
+/** Answers that are made at once, each with a key/value cache of its own. */
+const MOST_AT_ONCE = 4
+const MOST_WAITING = 256
+
+/** A prompt: a raw text, token ids, or messages for the chat template. */
+export type Asked =
+  | { kind: 'text'; text: string }
+  | { kind: 'tokens'; tokens: Int32Array }
+  | { kind: 'messages'; messages: readonly ChatMessage[]; tools: readonly unknown[] | undefined }
+
+export interface AskOptions extends Omit<GenerateOptions, 'maxNewTokens'> {
+  /** Default: to the end of the context, at most `MOST_TOKENS`. */
+  maxNewTokens: number | null
+}
+
+/** The most tokens of an answer that asks for no limit. */
+export const MOST_TOKENS = 4096
+
+/** A prompt as tokens. */
+export interface Prompted {
+  ids: Int32Array
+  limit: number
+  ends: ReadonlySet<number>
+}
+
+/** Lets a few callers in at a time, in the order in which they came. */
+export class Gate {
+  #inside = 0
+  readonly #waiting: (() => void)[] = []
+
+  /** @throws {ApiError} when too many wait */
+  async enter(signal: AbortSignal): Promise<() => void> {
+    signal.throwIfAborted()
+    if (this.#inside >= MOST_AT_ONCE) {
+      if (this.#waiting.length >= MOST_WAITING)
+        throw overloaded(`${MOST_WAITING} requests are waiting; try again later.`, 5)
+      await new Promise<void>((resolve, reject) => {
+        const turn = () => {
+          signal.removeEventListener('abort', leave)
+          resolve()
+        }
+        const leave = () => {
+          const at = this.#waiting.indexOf(turn)
+          if (at >= 0) this.#waiting.splice(at, 1)
+          reject(signal.reason)
+        }
+        signal.addEventListener('abort', leave, { once: true })
+        this.#waiting.push(turn)
+      })
+    } else this.#inside++
+    return () => {
+      const next = this.#waiting.shift()
+      if (next === undefined) this.#inside--
+      else next()
+    }
+  }
+}
+
+/**
+ * The tokens of a prompt. Special tokens that a message has in its text are characters there.
+ * @throws {ApiError} for a prompt that leaves no room for an answer
+ */
+export async function prompted(
+  { base, adapters }: Answering,
+  asked: Asked,
+  most: number | null,
+  signal: AbortSignal,
+): Promise<Prompted> {
+  checkWritesText(base, 'chat')
+  const tokenizer = await base.tokenizer()
+  const format = formatOf(base, adapters)
+  const ends = await endIds(tokenizer, format)
+  let ids: Int32Array
+  if (asked.kind === 'tokens') ids = asked.tokens
+  else if (asked.kind === 'text') ids = await tokenizer.encode(asked.text, { addSpecialTokens: true })
+  else {
+    const { messages, tools } = asked
+    const plain = await tokenizer.escaped(messages)
+    const text = await renderPrompt(tokenizer.about.source, format, plain, { tools, signal })
+    ids = await tokenizer.encode(text, { addSpecialTokens: false, marked: true })
+  }
+  const limit = base.files.config.max_position_embeddings
+  if (typeof limit === 'number' && ids.length >= limit)
+    throw invalid(
+      asked.kind === 'messages' ? 'messages' : 'prompt',
+      `This model's maximum context length is ${limit} tokens, including the answer. However, your prompt has ${ids.length} tokens.`,
+      'context_length_exceeded',
+    )
+  return { ids, limit: Math.min(most ?? MOST_TOKENS, answerRoom(base, ids, 'chat')), ends }
+}
+
+/** The text of an answer in pieces, and at its end the whole. */
+export async function* answered(
+  { base, adapters }: Answering,
+  { ids, limit, ends }: Prompted,
+  options: AskOptions,
+  signal: AbortSignal,
+): AsyncGenerator<string, Generation, void> {
+  const tokenizer = await base.tokenizer()
+  const decoder = await Decoder.open(base, adapters, ids.length + limit)
+  try {
+    const sampling = { ...options, maxNewTokens: limit }
+    return yield* decodeText(decoder, tokenizer, ids, ends, limit, sampling, { signal })
+  } finally {
+    await decoder.close()
+  }
+}

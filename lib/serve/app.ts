@@ -1,0 +1,263 @@
+/** The routes of the service. Every request is checked first; every answer, also of an error, has an id. */
+import type { HttpBindings } from '@hono/node-server'
+import { type Context, Hono } from 'hono'
+import { stream } from 'hono/streaming'
+import { isOwnHost, sameSecret } from '../core/hosts.js'
+import { type Answered, chat, completion, type Service } from './chat.js'
+import { ApiError, asApiError } from './errors.js'
+import type { Files } from './files.js'
+import { newId } from './ids.js'
+import { CHECKPOINTS_SHOWN, type JobRecord, type Jobs, jobObject } from './jobs.js'
+import { page } from './pages.js'
+import type { Report } from './trainer.js'
+
+const MOST_BODY = 8 << 20
+const MOST_DEPTH = 64
+const KEEP_ALIVE_MS = 15_000
+const LISTED_JOBS = 20
+const LISTED_EVENTS = 20
+const LISTED_FILES = 10_000
+
+/** What the routes serve. */
+export interface Served extends Service {
+  files: Files
+  jobs: Jobs
+  token: string
+  /** The address that the server listens on; its port is known once it listens. */
+  address: { host: string; port: number }
+  /** False while the server starts or stops. */
+  isReady: () => boolean
+  report: Report
+}
+
+type Env = { Bindings: HttpBindings; Variables: { requestId: string } }
+
+export function appOf(served: Served): Hono<Env> {
+  const { files, jobs, models, report } = served
+  // Paths are decoded after they are split, since names of models may have slashes.
+  const app = new Hono<Env>({ getPath: (request) => new URL(request.url).pathname })
+  const job = (record: JobRecord) => jobObject(record, jobs.progress.get(record.id))
+
+  app.use(async (context, next) => {
+    const begun = performance.now()
+    const id = newId('req_')
+    context.set('requestId', id)
+    guard(context, served)
+    await next()
+    const { headers } = context.res
+    headers.set('x-request-id', id)
+    headers.set('openai-version', '2020-10-01')
+    headers.set('openai-processing-ms', String(Math.round(performance.now() - begun)))
+  })
+  app.onError((error, context) => {
+    const api = asApiError(error)
+    if (api.status === 500) report(`${context.get('requestId')}: ${error.stack ?? error.message}`)
+    return refusal(context, api)
+  })
+  app.notFound((context) => {
+    const { method } = context.req
+    const { pathname } = new URL(context.req.url)
+    return refusal(
+      context,
+      new ApiError(404, `Unknown request URL: ${method} ${pathname}. ${gapOf(pathname)}`, 'unknown_url'),
+    )
+  })
+
+  app.get('/health', (context) => context.json({ status: 'ok' }))
+  app.get('/ready', (context) => {
+    const ready = served.isReady()
+    return context.json({ status: ready ? 'ok' : 'not ready' }, ready ? 200 : 503)
+  })
+
+  app.get('/v1/models', (context) => context.json({ object: 'list', data: models.list }))
+  app.get('/v1/models/:name', (context) => context.json(models.get(context.req.param('name'))))
+  app.delete('/v1/models/:name', async (context) => {
+    const id = context.req.param('name')
+    await jobs.deleteModel(id)
+    return context.json({ id, object: 'model', deleted: true })
+  })
+
+  app.post('/v1/files', async (context) =>
+    context.json(await files.receive(context.env.incoming, context.env.incoming.headers)),
+  )
+  app.get('/v1/files', (context) => {
+    const { order, purpose, ...query } = context.req.query()
+    return context.json(page(files.list({ order, purpose }), query, LISTED_FILES))
+  })
+  app.get('/v1/files/:id', (context) => context.json(files.get(context.req.param('id'))))
+  app.get('/v1/files/:id/content', (context) => {
+    const { id, bytes, filename } = files.get(context.req.param('id'))
+    context.header('content-type', 'application/octet-stream')
+    context.header('content-length', String(bytes))
+    context.header('x-content-type-options', 'nosniff')
+    context.header('content-disposition', `attachment; filename*=UTF-8''${encodeURIComponent(filename)}`)
+    return stream(context, async (out) => {
+      for await (const bytes of files.content(id)) await out.write(bytes as Uint8Array)
+    })
+  })
+  app.delete('/v1/files/:id', async (context) => {
+    const id = context.req.param('id')
+    await files.remove(id)
+    return context.json({ id, object: 'file', deleted: true })
+  })
+
+  app.post('/v1/fine_tuning/jobs', async (context) =>
+    context.json(job(await jobs.create(await bodyOf(context)))),
+  )
+  app.get('/v1/fine_tuning/jobs', (context) => {
+    const list = page(jobs.all, context.req.query(), LISTED_JOBS)
+    return context.json({ ...list, data: list.data.map(job) })
+  })
+  app.get('/v1/fine_tuning/jobs/:id', (context) => context.json(job(jobs.get(context.req.param('id')))))
+  app.post('/v1/fine_tuning/jobs/:id/cancel', async (context) =>
+    context.json(job(await jobs.cancel(context.req.param('id')))),
+  )
+  app.post('/v1/fine_tuning/jobs/:id/pause', async (context) =>
+    context.json(job(await jobs.pause(context.req.param('id'), true))),
+  )
+  app.post('/v1/fine_tuning/jobs/:id/resume', async (context) =>
+    context.json(job(await jobs.pause(context.req.param('id'), false))),
+  )
+  app.get('/v1/fine_tuning/jobs/:id/events', async (context) =>
+    context.json(page(await jobs.events(context.req.param('id')), context.req.query(), LISTED_EVENTS)),
+  )
+  app.get('/v1/fine_tuning/jobs/:id/checkpoints', (context) => {
+    const { checkpoints } = jobs.get(context.req.param('id'))
+    return context.json(page([...checkpoints].reverse(), context.req.query(), CHECKPOINTS_SHOWN))
+  })
+
+  for (const [path, route] of [
+    ['/v1/chat/completions', chat],
+    ['/v1/completions', completion],
+  ] as const)
+    app.post(path, async (context) => {
+      const gone = goneOf(context)
+      return sent(context, await route(served, await bodyOf(context), gone), report)
+    })
+  return app
+}
+
+/** Aborts when the client has gone, so that nobody's answer is computed. */
+function goneOf(context: Context<Env>): AbortSignal {
+  const gone = new AbortController()
+  const { outgoing } = context.env
+  outgoing.once('close', () => {
+    if (!outgoing.writableFinished) gone.abort(new ApiError(499, 'The client has gone.'))
+  })
+  return gone.signal
+}
+
+function sent(context: Context<Env>, { headers, whole, stream: events }: Answered, report: Report): Response {
+  for (const [name, value] of Object.entries(headers)) context.header(name, value)
+  if (events === undefined) return context.json(whole ?? {})
+  context.header('content-type', 'text/event-stream; charset=utf-8')
+  context.header('cache-control', 'no-cache')
+  context.header('x-accel-buffering', 'no')
+  return stream(context, async (out) => {
+    const alive = setInterval(() => void out.write(': keep-alive\n\n'), KEEP_ALIVE_MS)
+    try {
+      for await (const event of events) {
+        if (out.aborted) return
+        await out.write(`data: ${JSON.stringify(event)}\n\n`)
+      }
+      await out.write('data: [DONE]\n\n')
+    } catch (error) {
+      if (out.aborted) return
+      const api = asApiError(error)
+      if (api.status === 500) report(`${context.get('requestId')}: ${(error as Error).stack}`)
+      await out.write(`data: ${JSON.stringify(api.body)}\n\n`)
+    } finally {
+      clearInterval(alive)
+    }
+  })
+}
+
+/** @throws {ApiError} for a request of another site, or without the token */
+function guard(context: Context<Env>, { token, address, isReady }: Served): void {
+  const header = (name: string) => context.req.header(name)
+  if (!isOwnHost(header('host'), address))
+    throw new ApiError(421, 'This server has another name.', 'misdirected')
+  const { pathname } = new URL(context.req.url)
+  if (pathname === '/health' || pathname === '/ready') return
+  const origin = header('origin')
+  if (
+    (origin !== undefined && origin !== `http://${header('host')}`) ||
+    header('sec-fetch-site') === 'cross-site'
+  )
+    throw new ApiError(403, 'Requests of other sites are refused.', 'origin_refused')
+  const given = header('authorization')?.replace(/^Bearer\s+/i, '') ?? header('api-key')
+  if (!sameSecret(given, token))
+    throw new ApiError(
+      401,
+      'Incorrect API key provided. It is the token that the server printed.',
+      'invalid_api_key',
+    )
+  if (header('content-encoding') !== undefined)
+    throw new ApiError(415, 'Bodies must not be compressed.', 'unsupported_media_type')
+  if (!isReady())
+    throw new ApiError(503, 'The server is stopping.', 'overloaded', null, { 'retry-after': '5' })
+}
+
+/** @throws {ApiError} for a body that is too large, too deep, or no JSON */
+async function bodyOf(context: Context<Env>): Promise<unknown> {
+  const type = context.req.header('content-type') ?? ''
+  if (!/^application\/json\b/i.test(type))
+    throw new ApiError(415, 'Expected a body of the type application/json.', 'unsupported_media_type')
+  const pieces: Uint8Array[] = []
+  let bytes = 0
+  for await (const piece of context.env.incoming) {
+    bytes += (piece as Uint8Array).length
+    if (bytes > MOST_BODY)
+      throw new ApiError(413, `The body is larger than ${MOST_BODY} bytes.`, 'request_too_large', null, {
+        connection: 'close',
+      })
+    pieces.push(piece as Uint8Array)
+  }
+  const text = Buffer.concat(pieces).toString('utf8')
+  if (depthOf(text) > MOST_DEPTH)
+    throw new ApiError(400, `The JSON is nested deeper than ${MOST_DEPTH} levels.`, 'invalid_body')
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new ApiError(
+      400,
+      `We could not parse the JSON body of your request: ${(error as Error).message}.`,
+      'invalid_body',
+    )
+  }
+}
+
+/** Depth of brackets outside of strings. */
+function depthOf(json: string): number {
+  let depth = 0
+  let most = 0
+  for (const [bracket] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[{]|[\]}]/g)) {
+    if (bracket === '[' || bracket === '{') most = Math.max(most, ++depth)
+    else if (bracket === ']' || bracket === '}') depth--
+  }
+  return most
+}
+
+function refusal(context: Context<Env>, error: ApiError): Response {
+  const { status, headers, body } = error
+  const definite = status < 500 && status !== 429
+  return new Response(JSON.stringify(body), {
+    status,
+    headers: {
+      'content-type': 'application/json',
+      'x-request-id': context.get('requestId') ?? '',
+      'openai-version': '2020-10-01',
+      ...(definite || error.code === 'insufficient_storage' ? { 'x-should-retry': 'false' } : {}),
+      ...headers,
+    },
+  })
+}
+
+/** What is not here, for the routes that people try. */
+function gapOf(path: string): string {
+  if (path.startsWith('/v1/responses')) return 'Use /v1/chat/completions; responses are not supported yet.'
+  if (path.startsWith('/v1/embeddings')) return 'This server makes no embeddings.'
+  if (path.startsWith('/v1/uploads')) return 'Upload the file in one request to /v1/files.'
+  if (path.startsWith('/openai/')) return "Set the client's base URL to this server's /v1."
+  return 'See the documentation of lowrank serve for the routes.'
+}

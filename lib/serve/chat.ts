@@ -1,0 +1,410 @@
+/** `/v1/chat/completions` and `/v1/completions`: requests, answers, and streams in the shapes of OpenAI's API. */
+import { createHash, randomInt } from 'node:crypto'
+import * as z from 'zod'
+import { nearest } from '../core/nearest.js'
+import type { ChatMessage } from '../tokenizer/message.js'
+import type { Generation } from '../train/answers/generate.js'
+import { type Asked, type AskOptions, answered, type Gate, type Prompted, prompted } from './answers.js'
+import { checked, invalid, unsupported } from './errors.js'
+import { newId } from './ids.js'
+import type { Answering, Models } from './models.js'
+
+/** Keys without an effect on the text. */
+const WITHOUT_EFFECT = [
+  ...['user', 'safety_identifier', 'metadata', 'service_tier', 'store', 'verbosity', 'prediction'],
+  ...[
+    'prompt_cache_key',
+    'prompt_cache_options',
+    'prompt_cache_retention',
+    'reasoning_effort',
+    'parallel_tool_calls',
+  ],
+]
+/** Keys that would change the text, each with what to do instead. */
+const REFUSED: Readonly<Record<string, string>> = {
+  audio: 'answers are text',
+  web_search_options: 'the server reads nothing from the web',
+  functions: 'they were replaced by tools',
+  function_call: 'it was replaced by tool_choice',
+  tools: 'answers with tool calls are not supported yet',
+  logit_bias: 'it is not supported yet',
+  moderation: 'the server has no other model to ask',
+  suffix: 'the model only continues a text',
+  best_of: 'ask for n answers and choose among them',
+}
+const SEEDS = 2 ** 32
+const MOST_CHOICES = 16
+
+const number = (low: number, high: number) =>
+  z
+    .number({ error: `expected a number from ${low} to ${high}` })
+    .min(low)
+    .max(high)
+const sharedShape = {
+  model: z.string({ error: 'expected the name of a model' }).min(1),
+  max_tokens: z.int().min(1).nullish(),
+  temperature: number(0, 2).nullish(),
+  top_p: z.number().gt(0).max(1).nullish(),
+  n: z.int().min(1).max(MOST_CHOICES).nullish(),
+  seed: z.int().nullish(),
+  stop: z
+    .union([z.string(), z.array(z.string()).max(4)], { error: 'expected a string, or at most 4' })
+    .nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
+  frequency_penalty: z.literal(0, { error: 'expected 0; penalties are not supported yet' }).nullish(),
+  presence_penalty: z.literal(0, { error: 'expected 0; penalties are not supported yet' }).nullish(),
+}
+const textParts = z.array(
+  z.looseObject({ type: z.literal('text', { error: 'expected text' }), text: z.string() }),
+)
+const messageSchema = z.looseObject({
+  role: z.enum(['system', 'developer', 'user', 'assistant', 'tool'], {
+    error: 'expected system, developer, user, assistant or tool',
+  }),
+  content: z
+    .union([z.string(), textParts], { error: 'expected a string, or a list of text parts' })
+    .nullish(),
+})
+const chatSchema = z.looseObject({
+  ...sharedShape,
+  messages: z.array(messageSchema, { error: 'expected a list of messages' }).min(1),
+  max_completion_tokens: z.int().min(1).nullish(),
+  logprobs: z.literal(false, { error: 'expected false; they are not supported yet' }).nullish(),
+  top_logprobs: z.null({ error: 'expected null; they are not supported yet' }).optional(),
+  modalities: z.tuple([z.literal('text')], { error: 'expected ["text"]' }).nullish(),
+  response_format: z
+    .looseObject({ type: z.literal('text', { error: 'expected text; other formats are not supported yet' }) })
+    .nullish(),
+  tool_choice: z
+    .enum(['none', 'auto'], { error: 'expected none or auto, since there are no tools' })
+    .nullish(),
+})
+const ids = z.array(z.int().min(0))
+const completionSchema = z.looseObject({
+  ...sharedShape,
+  prompt: z.union([z.string(), z.array(z.string()).min(1), ids.min(1), z.array(ids.min(1)).min(1)], {
+    error: 'expected a text, tokens, or a list of them',
+  }),
+  echo: z.boolean().nullish(),
+  logprobs: z.null({ error: 'expected null; they are not supported yet' }).optional(),
+})
+
+/** What the routes need. */
+export interface Service {
+  models: Models
+  gate: Gate
+}
+
+/** An answer to a request: an object, or a stream of them that ends with `[DONE]`; and headers. */
+export interface Answered {
+  headers: Record<string, string>
+  whole?: object
+  stream?: AsyncGenerator<object, void, void>
+}
+
+interface Usage {
+  prompt_tokens: number
+  completion_tokens: number
+  total_tokens: number
+  prompt_tokens_details: { cached_tokens: number; audio_tokens: number }
+  completion_tokens_details: Record<
+    'reasoning_tokens' | 'audio_tokens' | 'accepted_prediction_tokens' | 'rejected_prediction_tokens',
+    number
+  >
+}
+
+export async function chat(service: Service, body: unknown, signal: AbortSignal): Promise<Answered> {
+  const given = withoutEmptyTools(body)
+  const headers = keysOf(given, [...Object.keys(chatSchema.shape)])
+  const request = checked(chatSchema, given)
+  const { max_completion_tokens, max_tokens, stream_options } = request
+  const messages = request.messages.map(plainMessage)
+  const asked: Asked = { kind: 'messages', messages, tools: undefined }
+  const most = max_completion_tokens ?? max_tokens ?? null
+  const id = newId('chatcmpl-')
+  const { answering, prompt } = await begun(service, request.model, asked, most, signal)
+  const told = isRecordedSystem(answering, messages)
+    ? { ...headers, 'x-lowrank-system': 'recorded' }
+    : headers
+  const about = { id, created: seconds(), model: request.model, system_fingerprint: fingerprint(answering) }
+  const choices = choicesOf(service.gate, answering, [prompt], request, signal)
+  if (request.stream) {
+    const stream = chatStream(
+      { ...about, object: 'chat.completion.chunk' },
+      choices,
+      stream_options?.include_usage === true,
+    )
+    return { headers: told, stream }
+  }
+  const done = await wholeOf(choices)
+  return {
+    headers: told,
+    whole: {
+      ...about,
+      object: 'chat.completion',
+      choices: done.map(({ text, finishReason }, index) => ({
+        index,
+        message: { role: 'assistant', content: text, refusal: null, annotations: [] },
+        ...{ logprobs: null, finish_reason: finishReason },
+      })),
+      usage: usageOf([prompt], done),
+      service_tier: 'default',
+    },
+  }
+}
+
+export async function completion(service: Service, body: unknown, signal: AbortSignal): Promise<Answered> {
+  const headers = keysOf(body, Object.keys(completionSchema.shape))
+  const request = checked(completionSchema, body)
+  const { prompt: given, echo, max_tokens: most } = request
+  const list: Asked[] = textsOrTokens(given)
+  const id = newId('cmpl-')
+  const answering = await service.models.asked(request.model)
+  let prompts: Prompted[]
+  try {
+    prompts = []
+    for (const one of list) prompts.push(await prompted(answering, one, most ?? 16, signal))
+  } catch (error) {
+    answering.release()
+    throw error
+  }
+  const about = { id, object: 'text_completion', created: seconds(), model: request.model }
+  const choices = choicesOf(service.gate, answering, prompts, request, signal)
+  const n = request.n ?? 1
+  const before = (index: number) => {
+    const one = list[Math.floor(index / n)]
+    return echo && one?.kind === 'text' ? one.text : ''
+  }
+  if (request.stream) {
+    const withUsage = request.stream_options?.include_usage === true
+    return { headers, stream: completionStream(about, choices, before, prompts, withUsage) }
+  }
+  const done = await wholeOf(choices)
+  return {
+    headers,
+    whole: {
+      ...about,
+      choices: done.map(({ text, finishReason }, index) => ({
+        ...{ text: before(index) + text, index, logprobs: null, finish_reason: finishReason },
+      })),
+      usage: usageOf(prompts, done),
+    },
+  }
+}
+
+async function begun(
+  { models }: Service,
+  model: string,
+  asked: Asked,
+  most: number | null,
+  signal: AbortSignal,
+) {
+  const answering = await models.asked(model)
+  try {
+    return { answering, prompt: await prompted(answering, asked, most, signal) }
+  } catch (error) {
+    answering.release()
+    throw error
+  }
+}
+
+/** The choices of a request; after the last one, its model is released. */
+interface Choices {
+  prompts: readonly Prompted[]
+  /** Pieces of one choice after the other, and its end. */
+  pieces(): AsyncGenerator<{ index: number; text: string } | { index: number; end: Generation }, void, void>
+}
+
+type Sampling = z.infer<z.ZodObject<typeof sharedShape>>
+
+function choicesOf(
+  gate: Gate,
+  answering: Answering,
+  prompts: readonly Prompted[],
+  request: Sampling,
+  signal: AbortSignal,
+): Choices {
+  const { temperature, top_p, stop } = request
+  const seed = request.seed ?? randomInt(SEEDS)
+  const options: Omit<AskOptions, 'seed'> = {
+    ...{ temperature: temperature ?? 1, topP: top_p ?? 1, topK: 0, maxNewTokens: null },
+    ...{ stop: [stop ?? []].flat().filter((text) => text !== ''), keepSpecialTokens: false },
+  }
+  return {
+    prompts,
+    async *pieces() {
+      let leave: (() => void) | undefined
+      try {
+        leave = await gate.enter(signal)
+        let index = 0
+        for (const prompt of prompts)
+          for (let choice = 0; choice < (request.n ?? 1); choice++, index++) {
+            const parts = answered(answering, prompt, { ...options, seed: seedOf(seed, choice) }, signal)
+            for (;;) {
+              const { done, value } = await parts.next()
+              if (done) {
+                yield { index, end: value }
+                break
+              }
+              yield { index, text: value }
+            }
+          }
+      } finally {
+        leave?.()
+        answering.release()
+      }
+    },
+  }
+}
+
+/** Seeds may have 64 bits and be negative; the first choice has the seed itself. */
+function seedOf(seed: number, choice: number): number {
+  const folded = ((seed % SEEDS) + SEEDS) % SEEDS
+  return (folded + choice * 0x9e3779b1) % SEEDS
+}
+
+async function wholeOf(choices: Choices): Promise<Generation[]> {
+  const done: Generation[] = []
+  for await (const piece of choices.pieces()) if ('end' in piece) done.push(piece.end)
+  return done
+}
+
+async function* chatStream(
+  about: object,
+  choices: Choices,
+  withUsage: boolean,
+): AsyncGenerator<object, void, void> {
+  const rest = withUsage ? { usage: null } : {}
+  const done: Generation[] = []
+  const chunk = (index: number, delta: object, finish_reason: string | null) => ({
+    ...about,
+    ...rest,
+    choices: [{ index, delta, logprobs: null, finish_reason }],
+  })
+  let begun = -1
+  for await (const piece of choices.pieces()) {
+    const { index } = piece
+    if (index > begun) {
+      begun = index
+      yield chunk(index, { role: 'assistant', content: '', refusal: null }, null)
+    }
+    if ('end' in piece) {
+      done.push(piece.end)
+      yield chunk(index, {}, piece.end.finishReason)
+    } else yield chunk(index, { content: piece.text }, null)
+  }
+  if (withUsage) yield { ...about, choices: [], usage: usageOf(choices.prompts, done) }
+}
+
+async function* completionStream(
+  about: object,
+  choices: Choices,
+  before: (index: number) => string,
+  prompts: readonly Prompted[],
+  withUsage: boolean,
+): AsyncGenerator<object, void, void> {
+  const rest = withUsage ? { usage: null } : {}
+  const done: Generation[] = []
+  const chunk = (index: number, text: string, finish_reason: string | null) => ({
+    ...about,
+    ...rest,
+    choices: [{ text, index, logprobs: null, finish_reason }],
+  })
+  let begun = -1
+  for await (const piece of choices.pieces()) {
+    const { index } = piece
+    if (index > begun && before(index) !== '') yield chunk(index, before(index), null)
+    begun = index
+    if ('end' in piece) {
+      done.push(piece.end)
+      yield chunk(index, '', piece.end.finishReason)
+    } else yield chunk(index, piece.text, null)
+  }
+  if (withUsage) yield { ...about, choices: [], usage: usageOf(prompts, done) }
+}
+
+/** A prompt counts once for all of its choices. */
+function usageOf(prompts: readonly Prompted[], done: readonly Generation[]): Usage {
+  const prompt_tokens = prompts.reduce((sum, { ids }) => sum + ids.length, 0)
+  const completion_tokens = done.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0)
+  return {
+    ...{ prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens },
+    prompt_tokens_details: { cached_tokens: 0, audio_tokens: 0 },
+    completion_tokens_details: {
+      ...{
+        reasoning_tokens: 0,
+        audio_tokens: 0,
+        accepted_prediction_tokens: 0,
+        rejected_prediction_tokens: 0,
+      },
+    },
+  }
+}
+
+/** Tells the weights: equal fingerprints, seeds, and requests give equal answers. */
+function fingerprint({ base, adapters }: Answering): string {
+  const of = JSON.stringify([
+    ...[base.files.fingerprint, base.quantization, base.precision],
+    ...adapters.map(({ state }) => state.description.strategy),
+  ])
+  return `fp_${createHash('sha256').update(of).digest('hex').slice(0, 10)}`
+}
+
+/** True if the system prompt of the training stands before messages that have none. */
+function isRecordedSystem({ adapters }: Answering, messages: readonly ChatMessage[]): boolean {
+  const format = adapters[0]?.state.format
+  const told = typeof format === 'object' && format?.form === 'chat' ? format.system : null
+  return told !== null && told !== undefined && messages[0]?.role !== 'system'
+}
+
+/** Clients send empty tools where they mean none. */
+function withoutEmptyTools(body: unknown): unknown {
+  const given = body as Record<string, unknown> | null
+  if (!Array.isArray(given?.tools) || given.tools.length > 0) return body
+  const { tools: _, ...rest } = given
+  return rest
+}
+
+/**
+ * Headers that name the keys without an effect here.
+ * @throws {ApiError} for keys that would have one, and for misspelled ones
+ */
+function keysOf(body: unknown, known: readonly string[]): Record<string, string> {
+  if (typeof body !== 'object' || body === null || Array.isArray(body))
+    throw invalid('body', 'Expected a JSON object.', 'invalid_body')
+  const ignored: string[] = []
+  for (const [key, value] of Object.entries(body)) {
+    if (known.includes(key)) continue
+    if (value === null || value === undefined) continue
+    const advice = Object.hasOwn(REFUSED, key) ? REFUSED[key] : undefined
+    if (advice !== undefined) throw unsupported(key, advice)
+    const near = WITHOUT_EFFECT.includes(key) ? undefined : nearest(key, known)
+    if (near !== undefined)
+      throw invalid(
+        key,
+        `Unrecognized request argument supplied: ${key}; did you mean ${near}?`,
+        'unknown_parameter',
+      )
+    ignored.push(key)
+  }
+  const printable = ignored.filter((key) => /^[\w.-]{1,64}$/.test(key)).slice(0, 16)
+  return printable.length === 0 ? {} : { 'x-lowrank-ignored': printable.join(',') }
+}
+
+function plainMessage({ content, role, ...rest }: z.infer<typeof messageSchema>): ChatMessage {
+  const text = Array.isArray(content) ? content.map((part) => part.text).join('') : content
+  return { ...rest, role: role === 'developer' ? 'system' : role, content: text ?? null }
+}
+
+function textsOrTokens(prompt: z.infer<typeof completionSchema>['prompt']): Asked[] {
+  const asText = (text: string): Asked => ({ kind: 'text', text })
+  const asTokens = (tokens: number[]): Asked => ({ kind: 'tokens', tokens: Int32Array.from(tokens) })
+  if (typeof prompt === 'string') return [asText(prompt)]
+  if (typeof prompt[0] === 'string') return (prompt as string[]).map(asText)
+  return typeof prompt[0] === 'number' ? [asTokens(prompt as number[])] : (prompt as number[][]).map(asTokens)
+}
+
+function seconds(): number {
+  return Math.floor(Date.now() / 1000)
+}

@@ -1,0 +1,71 @@
+/** The events of a job: JSON lines that are appended, of which a torn last one is dropped on start. */
+import { appendFile, readFile, truncate } from 'node:fs/promises'
+import { newId } from './ids.js'
+
+/** An event as clients see it. */
+export interface JobEvent {
+  object: 'fine_tuning.job.event'
+  id: string
+  created_at: number
+  level: 'info' | 'warn' | 'error'
+  message: string
+  type: 'message' | 'metrics'
+  data: Record<string, unknown> | null
+}
+
+export class EventLog {
+  readonly #path: string
+  readonly #events: JobEvent[]
+  #writing: Promise<void> = Promise.resolve()
+
+  private constructor(path: string, events: JobEvent[]) {
+    this.#path = path
+    this.#events = events
+  }
+
+  static async open(path: string): Promise<EventLog> {
+    const text = await readFile(path, 'utf8').catch(() => '')
+    const whole = text.slice(0, text.lastIndexOf('\n') + 1)
+    if (whole.length < text.length) await truncate(path, Buffer.byteLength(whole))
+    return new EventLog(path, whole.split('\n').flatMap(eventIn))
+  }
+
+  /** Newest first. */
+  get all(): readonly JobEvent[] {
+    return [...this.#events].reverse()
+  }
+
+  /** The last step that an event tells of; 0 without any. */
+  get lastStep(): number {
+    const last = this.#events.findLast(({ type }) => type === 'metrics')
+    return typeof last?.data?.step === 'number' ? last.data.step : 0
+  }
+
+  message(message: string, level: JobEvent['level'] = 'info'): Promise<void> {
+    return this.#append({ level, message, type: 'message', data: null })
+  }
+
+  metrics(message: string, data: Record<string, unknown>): Promise<void> {
+    return this.#append({ level: 'info', message, type: 'metrics', data })
+  }
+
+  #append(event: Pick<JobEvent, 'level' | 'message' | 'type' | 'data'>): Promise<void> {
+    const created_at = Math.floor(Date.now() / 1000)
+    const whole: JobEvent = { object: 'fine_tuning.job.event', id: newId('ftevent-'), created_at, ...event }
+    this.#events.push(whole)
+    // What a full disk refused is lost; what comes later is not.
+    this.#writing = this.#writing
+      .catch(() => undefined)
+      .then(() => appendFile(this.#path, `${JSON.stringify(whole)}\n`, { mode: 0o600 }))
+    return this.#writing
+  }
+}
+
+/** The event of a line; none for a line that a full disk has cut. */
+function eventIn(line: string): JobEvent[] {
+  try {
+    return [JSON.parse(line) as JobEvent]
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,17 @@
+/** Random names of objects. They hold neither time nor count, since they are seen in logs. */
+import { randomInt } from 'node:crypto'
+
+const LETTERS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+const LENGTH = 24
+
+/** What an id begins with tells what it names. */
+export type IdPrefix = 'file-' | 'ftjob-' | 'ftevent-' | 'ftckpt_' | 'chatcmpl-' | 'cmpl-' | 'call_' | 'req_'
+
+export function newId(prefix: IdPrefix): string {
+  return prefix + Array.from({ length: LENGTH }, () => LETTERS[randomInt(LETTERS.length)]).join('')
+}
+
+/** True for a text that may be such an id; only those become parts of paths. */
+export function isId(prefix: IdPrefix, text: string): boolean {
+  return text.startsWith(prefix) && /^[A-Za-z0-9]{24}$/.test(text.slice(prefix.length))
+}

@@ -1,0 +1,3 @@
+/** The service behind OpenAI's clients: files, fine-tuning jobs, models, and chats. */
+export { modelName } from './models.js'
+export { type ServeOptions, type Service, serve } from './server.js'

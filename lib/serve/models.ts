@@ -1,0 +1,187 @@
+/**
+ * The models that answer: the bases of the command line, each loaded once, and adapters on them, which are attached when
+ * they are first asked and detached when others need their place.
+ */
+import { basename } from 'node:path'
+import type { ActiveAdapter, BaseModel } from '../base/base.js'
+import { ConfigError } from '../core/errors.js'
+import type { Adapter } from '../model/adapter.js'
+import type { Model } from '../model/model.js'
+import { Turns } from '../native/handles.js'
+import { unknownModel } from './errors.js'
+
+/** Adapters of one base that stay attached while nobody asks them. */
+const MOST_IDLE = 16
+
+/** A model as clients see it. */
+export interface ModelObject {
+  id: string
+  object: 'model'
+  created: number
+  owned_by: string
+}
+
+/** An adapter by the name that it is asked by. */
+export interface TunedModel {
+  name: string
+  /** Name of its base. */
+  base: string
+  /** Its folder. */
+  path: string
+  created: number
+}
+
+/** A model while it answers. */
+export interface Answering {
+  base: BaseModel
+  adapters: readonly ActiveAdapter[]
+  /** Lets the adapter be detached. */
+  release(): void
+}
+
+interface Attached {
+  adapter: Adapter
+  users: number
+}
+
+/** A base with the adapters that are attached to it, the least recently asked first. */
+class Base {
+  readonly created = Math.floor(Date.now() / 1000)
+  readonly #attached = new Map<string, Attached>()
+  /** Adapters are attached one at a time, so that two requests do not attach the same one. */
+  readonly #turns = new Turns()
+
+  constructor(readonly model: Model) {}
+
+  attached(tuned: TunedModel): Promise<Attached> {
+    return this.#turns.run(async () => {
+      const found = this.#attached.get(tuned.path)
+      const attached = found ?? {
+        adapter: await this.model.loadAdapter(tuned.path, { name: tuned.path }),
+        users: 0,
+      }
+      this.#attached.delete(tuned.path)
+      this.#attached.set(tuned.path, attached)
+      attached.users++
+      await this.#detachIdle(MOST_IDLE)
+      return attached
+    })
+  }
+
+  /** Detaches an adapter whose folder is about to go. */
+  drop(path: string): Promise<void> {
+    return this.#turns.run(async () => {
+      const found = this.#attached.get(path)
+      this.#attached.delete(path)
+      await found?.adapter.detach()
+    })
+  }
+
+  async #detachIdle(most: number): Promise<void> {
+    for (const [path, { adapter, users }] of this.#attached) {
+      if (this.#attached.size <= most) return
+      if (users > 0) continue
+      this.#attached.delete(path)
+      await adapter.detach()
+    }
+  }
+}
+
+export class Models {
+  readonly #bases = new Map<string, Base>()
+  readonly #aliases: ReadonlyMap<string, string>
+  readonly #tuned = new Map<string, TunedModel>()
+
+  /**
+   * @param bases by the names that they are asked by
+   * @param aliases other names of them
+   * @throws {ConfigError} for an alias of no base
+   */
+  constructor(bases: ReadonlyMap<string, Model>, aliases: ReadonlyMap<string, string>) {
+    for (const [name, model] of bases) this.#bases.set(name, new Base(model))
+    for (const [alias, name] of aliases)
+      if (!bases.has(name))
+        throw new ConfigError(
+          `--alias ${alias}=${name}: there is no model ${name}; expected one of ${[...bases.keys()].join(', ')}.`,
+        )
+    this.#aliases = aliases
+  }
+
+  add(tuned: TunedModel): void {
+    this.#tuned.set(tuned.name, tuned)
+  }
+
+  async remove(name: string): Promise<void> {
+    const tuned = this.#tuned.get(name)
+    if (tuned === undefined) return
+    this.#tuned.delete(name)
+    await this.#bases.get(tuned.base)?.drop(tuned.path)
+  }
+
+  get list(): ModelObject[] {
+    const tuned = [...this.#tuned.values()].map(({ name, created }) => modelObject(name, created))
+    const bases = [...this.#bases].map(([name, { created }]) => modelObject(name, created))
+    const aliases = [...this.#aliases.keys()].map((name) => modelObject(name, this.#base(name)?.created ?? 0))
+    return [...bases, ...aliases, ...tuned]
+  }
+
+  /** @throws {ApiError} for a name that no model has */
+  get(name: string): ModelObject {
+    const found = this.list.find(({ id }) => id === name)
+    if (found === undefined) throw unknownModel(name)
+    return found
+  }
+
+  isTuned(name: string): boolean {
+    return this.#tuned.has(name)
+  }
+
+  /**
+   * The base that a job trains on, by its own name or an alias.
+   * @throws {ApiError} for a name that no base has
+   */
+  trainable(name: string): { name: string; model: Model } {
+    const own = this.#aliases.get(name) ?? name
+    const base = this.#bases.get(own)
+    if (base === undefined) throw unknownModel(name)
+    return { name: own, model: base.model }
+  }
+
+  /**
+   * The model that a request asks, which must be released after the answer.
+   * @throws {ApiError} for a name that no model has
+   */
+  async asked(name: string): Promise<Answering> {
+    const base = this.#base(name)
+    if (base !== undefined) return { base: base.model.base, adapters: [], release: () => undefined }
+    const tuned = this.#tuned.get(name)
+    const own = tuned && this.#bases.get(tuned.base)
+    if (tuned === undefined || own === undefined) throw unknownModel(name)
+    const attached = await own.attached(tuned)
+    const { state } = attached.adapter
+    return {
+      base: own.model.base,
+      adapters: [{ state, weight: 1, rank: null }],
+      release: () => {
+        attached.users--
+      },
+    }
+  }
+
+  async dispose(): Promise<void> {
+    for (const { model } of this.#bases.values()) await model.dispose()
+  }
+
+  #base(name: string): Base | undefined {
+    return this.#bases.get(this.#aliases.get(name) ?? name)
+  }
+}
+
+/** Name that a base is asked by, without a name of its own: its file or folder. */
+export function modelName(path: string): string {
+  return basename(path).replace(/\.gguf$/i, '')
+}
+
+function modelObject(id: string, created: number): ModelObject {
+  return { id, object: 'model', created, owned_by: 'local' }
+}

@@ -1,0 +1,133 @@
+/** Starts and stops the service: its data folder, its models, its queue, and the HTTP server. */
+import { randomBytes } from 'node:crypto'
+import { mkdir, readFile } from 'node:fs/promises'
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { createAdaptorServer } from '@hono/node-server'
+import { ConfigError } from '../core/errors.js'
+import { isLoopback, listenError, urlHost } from '../core/hosts.js'
+import { PRIVATE, writeFileWhole } from '../io/atomic.js'
+import type { Model } from '../model/model.js'
+import { lockRun } from '../train/folders/run-lock.js'
+import { Gate } from './answers.js'
+import { appOf } from './app.js'
+import { Files } from './files.js'
+import { Jobs } from './jobs.js'
+import { Models, type TunedModel } from './models.js'
+import { type Report, Trainer } from './trainer.js'
+
+/** A shorter token could be guessed where others can try. */
+const LEAST_TOKEN = 32
+const TOKEN_BYTES = 32
+const MOST_HEADER = 16 << 10
+const HEADERS_MS = 10_000
+const MOST_CONNECTIONS = 1024
+/** How long answers may take after a stop. */
+const DRAIN_MS = 10_000
+
+export interface ServeOptions {
+  /** Loaded models by the names that they are asked by. */
+  models: ReadonlyMap<string, Model>
+  /** Other names of models. */
+  aliases?: ReadonlyMap<string, string>
+  /** Folder of files and jobs. */
+  data: string
+  /** Default 127.0.0.1. */
+  host?: string
+  /** Default 0: any free port. */
+  port?: number
+  /** Adapters that answer besides those of jobs. */
+  tuned?: readonly TunedModel[]
+  /** Default: the one of the data folder, which is made by its first server. */
+  token?: string
+  /** Called with problems of the server. */
+  report?: Report
+}
+
+export interface Service {
+  /** The base URL for clients. */
+  readonly url: string
+  readonly token: string
+  /** Finishes answers, saves a checkpoint of the job at work, and frees the models. */
+  close(): Promise<void>
+}
+
+/**
+ * @throws {BusyError} when another server has the data folder, or another program the port; {ConfigError} for an address
+ * that others can reach, without a token that cannot be guessed
+ */
+export async function serve(options: ServeOptions): Promise<Service> {
+  const { host = '127.0.0.1', port = 0, data, report = () => undefined } = options
+  await mkdir(data, { recursive: true, mode: 0o700 })
+  const token = options.token ?? (await ownToken(join(data, 'token')))
+  if (!isLoopback(host) && token.length < LEAST_TOKEN)
+    throw new ConfigError(
+      `the token has ${token.length} characters, and ${host} can be reached by others; use one of at least ${LEAST_TOKEN}, or none to have one made.`,
+    )
+  const lock = await lockRun(data)
+  let server: Server | undefined
+  let trainer: Trainer | undefined
+  try {
+    const models = new Models(options.models, options.aliases ?? new Map())
+    for (const tuned of options.tuned ?? []) models.add(tuned)
+    const files = await Files.open(join(data, 'files'))
+    const jobs = await Jobs.open(join(data, 'jobs'), files, models)
+    const address = { host, port }
+    let stopping = false
+    const app = appOf({
+      ...{ models, files, jobs, token, address, report },
+      gate: new Gate(),
+      isReady: () => !stopping,
+    })
+    server = createAdaptorServer({
+      fetch: app.fetch,
+      serverOptions: { maxHeaderSize: MOST_HEADER, headersTimeout: HEADERS_MS, requestTimeout: 0 },
+    }) as Server
+    server.maxConnections = MOST_CONNECTIONS
+    await listening(server, host, port)
+    address.port = (server.address() as AddressInfo).port
+    trainer = new Trainer(jobs, files, models, report)
+    const running = { server, trainer }
+    return {
+      url: `http://${urlHost(['0.0.0.0', '::'].includes(host) ? '127.0.0.1' : host)}:${address.port}/v1`,
+      token,
+      async close() {
+        stopping = true
+        await running.trainer.close()
+        await closed(running.server)
+        await models.dispose()
+        lock.release()
+      },
+    }
+  } catch (error) {
+    await trainer?.close()
+    server?.close()
+    lock.release()
+    throw error
+  }
+}
+
+/** A token that survives the server, so that clients need not be told another one. */
+async function ownToken(path: string): Promise<string> {
+  const found = (await readFile(path, 'utf8').catch(() => '')).trim()
+  if (found.length >= LEAST_TOKEN) return found
+  const made = `sk-${randomBytes(TOKEN_BYTES).toString('base64url')}`
+  await writeFileWhole(path, `${made}\n`, PRIVATE)
+  return made
+}
+
+function listening(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)))
+    server.listen(port, host, () => resolve())
+  })
+}
+
+function closed(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve())
+    server.closeIdleConnections()
+    setTimeout(() => server.closeAllConnections(), DRAIN_MS).unref()
+  })
+}

@@ -1,0 +1,294 @@
+/**
+ * Trains one job after another, oldest first, on the models that answer requests meanwhile. What a job has done is in its
+ * folder: after any end of the server, its run goes on from its newest checkpoint with the same bits.
+ */
+import { existsSync } from 'node:fs'
+import { cp, mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { LowrankError } from '../core/errors.js'
+import { errnoOf } from '../core/system-error.js'
+import { openDataset } from '../data/dataset.js'
+import type { Model } from '../model/model.js'
+import { rulesOf } from '../strategies/index.js'
+import { type RunConfig, trainOptions } from '../train/config/config.js'
+import { dataset } from '../train/sources/data-sources.js'
+import type { EvalEvent, TrainEvent, TrainStep } from '../train/steps/events.js'
+import { asApiError } from './errors.js'
+import type { EventLog } from './event-log.js'
+import type { Files } from './files.js'
+import { newId } from './ids.js'
+import { hyperparametersOf, jobConfig, placesIn, stepsPerEpoch } from './job-request.js'
+import { checkpointName, isOver, type JobCheckpoint, type JobRecord, type Jobs, tunedName } from './jobs.js'
+import type { Models } from './models.js'
+
+/** Fewer rows than this teach little, which a job is told once. */
+const FEW_ROWS = 10
+/** Files of a checkpoint that only a resumed run reads. */
+const NOT_OF_A_MODEL = /[/\\](training_state\.\w+|SHA256SUMS)$/
+const CSV = 'step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy'
+
+/** A problem that concerns whoever runs the server. */
+export type Report = (message: string) => void
+
+interface AtWork {
+  id: string
+  stop: AbortController
+}
+
+export class Trainer {
+  readonly #jobs: Jobs
+  readonly #files: Files
+  readonly #models: Models
+  readonly #report: Report
+  #atWork: AtWork | undefined
+  /** Jobs whose failure could not be written, which the next server tries again. */
+  readonly #unrecorded = new Set<string>()
+  #closing = false
+  #wake: () => void = () => undefined
+  readonly #done: Promise<void>
+
+  constructor(jobs: Jobs, files: Files, models: Models, report: Report) {
+    this.#jobs = jobs
+    this.#files = files
+    this.#models = models
+    this.#report = report
+    jobs.changed = (id) => this.#changed(id)
+    this.#done = this.#loop()
+  }
+
+  /** Ends after the current step, which is saved. */
+  async close(): Promise<void> {
+    this.#closing = true
+    this.#atWork?.stop.abort()
+    this.#wake()
+    await this.#done
+  }
+
+  #changed(id: string): void {
+    const { status, paused } = this.#jobs.get(id)
+    if (this.#atWork?.id === id && (isOver(status) || paused)) this.#atWork.stop.abort()
+    this.#wake()
+  }
+
+  async #loop(): Promise<void> {
+    while (!this.#closing) {
+      const next = this.#jobs.next(this.#unrecorded)
+      if (next === undefined) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
+        continue
+      }
+      const stop = new AbortController()
+      this.#atWork = { id: next.id, stop }
+      await this.#work(next, stop.signal).catch((error: unknown) => this.#failed(next, error, stop.signal))
+      this.#atWork = undefined
+      this.#jobs.progress.delete(next.id)
+    }
+  }
+
+  async #failed({ id }: JobRecord, error: unknown, signal: AbortSignal): Promise<void> {
+    // A run that was told to stop has saved its checkpoint, or its job is over.
+    if (error === signal.reason || isOver(this.#jobs.get(id).status)) return
+    const full = errnoOf((error as Error).cause ?? error) === 'ENOSPC'
+    const { message, param, status } = asApiError(error, 'training_file', (text) => this.#hidden(id, text))
+    const code = full ? 'insufficient_storage' : status === 500 ? 'server_error' : codeOf(error)
+    if (status === 500)
+      this.#report(`${id}: ${error instanceof Error ? (error.stack ?? error.message) : error}`)
+    const ended = { status: 'failed', finished_at: seconds(), error: { code, message, param } } as const
+    try {
+      await this.#jobs.update(id, ended)
+      await (await this.#jobs.log(id)).message(message, 'error')
+    } catch (cause) {
+      this.#unrecorded.add(id)
+      this.#report(`${id}: ${(cause as Error).message}`)
+    }
+  }
+
+  /** A message without paths of this machine. */
+  #hidden(id: string, text: string): string {
+    const { request } = this.#jobs.get(id)
+    return text
+      .replaceAll(this.#jobs.path(id, 'training.jsonl'), request.training_file)
+      .replaceAll(this.#jobs.path(id, 'validation.jsonl'), request.validation_file ?? 'validation_file')
+      .replaceAll(this.#jobs.path(id), id)
+  }
+
+  async #work(job: JobRecord, signal: AbortSignal): Promise<void> {
+    const { id, request } = job
+    const { model } = this.#models.trainable(job.base)
+    const log = await this.#jobs.log(id)
+    const places = placesIn(this.#jobs.path(id), model.path, request)
+    const rows = await countRows(places.training, signal)
+    const numbers = job.hyperparameters ?? hyperparametersOf(request, rows)
+    const config = jobConfig(request, numbers, job.seed, rows, places)
+    if (job.status === 'validating_files') {
+      if (rows < FEW_ROWS)
+        await log.message(
+          `The training file has ${rows} example(s); at least ${FEW_ROWS} are advised`,
+          'warn',
+        )
+      await log.message('Files validated, moving job to queued state')
+      await this.#jobs.update(id, { status: 'queued', hyperparameters: numbers })
+    }
+    await this.#train(this.#jobs.get(id), config, stepsPerEpoch(rows, numbers.batch_size), model, log, signal)
+  }
+
+  async #train(
+    job: JobRecord,
+    config: RunConfig,
+    epochSteps: number,
+    model: Model,
+    log: EventLog,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { id } = job
+    const { dataset: data, evalDataset, outputDir, learningRate, strategy: given } = config
+    const probes = rulesOf(given).probe?.(given) !== undefined
+    const options = trainOptions(config)
+    const strategy = probes ? await model.probe(given, data, { ...options, evalDataset, signal }) : given
+    const adapter = await model.attach(strategy, { seed: job.seed, name: id })
+    let done = false
+    let lastEval: EvalEvent | undefined
+    try {
+      const resume = existsSync(outputDir)
+      const run = adapter.train(data, {
+        ...options,
+        ...{ learningRate: learningRate as number, evalDataset, outputDir, report: true, signal },
+        resume: resume && (await hasCheckpoint(outputDir)),
+        force: resume,
+      })
+      for await (const event of run.events()) {
+        if (event.event === 'start' && this.#jobs.get(id).status !== 'running') {
+          await this.#jobs.update(id, { status: 'running' })
+          await log.message('Fine-tuning job started')
+        }
+        if (event.event === 'step') await this.#stepped(id, event, run.memory.peakBytes, log)
+        if (event.event === 'eval') {
+          lastEval = event
+          await this.#evaluated(event, log)
+        }
+        if (event.event === 'checkpoint' && event.step % epochSteps === 0)
+          await this.#keep(id, event.step, event.path, lastEval, log)
+        if (event.event === 'done') done = true
+      }
+    } finally {
+      await adapter.detach()
+    }
+    if (done) await this.#succeeded(id, outputDir, log)
+  }
+
+  async #stepped(id: string, step: TrainStep, plannedBytes: number, log: EventLog): Promise<void> {
+    const { step: at, totalSteps, secondsLeft } = step
+    this.#jobs.progress.set(id, {
+      ...{ step: at, total_steps: totalSteps },
+      ...{ seconds_left: Math.round(secondsLeft), planned_bytes: plannedBytes },
+    })
+    // After a kill, steps since the checkpoint are made again, and told once.
+    if (at <= log.lastStep) return
+    const loss = rounded(step.loss)
+    await log.metrics(`Step ${at}/${totalSteps}: training loss=${loss ?? 'NaN'}`, {
+      ...{ step: at, total_steps: totalSteps, train_loss: loss },
+    })
+  }
+
+  async #evaluated({ step, loss }: EvalEvent, log: EventLog): Promise<void> {
+    if (step === 0 || step < log.lastStep) return
+    await log.message(`Step ${step}: full validation loss=${rounded(loss) ?? 'NaN'}`)
+  }
+
+  /** Keeps the checkpoint of an epoch, of which the run removes all but the last few. */
+  async #keep(
+    id: string,
+    step: number,
+    from: string,
+    last: EvalEvent | undefined,
+    log: EventLog,
+  ): Promise<void> {
+    const job = this.#jobs.get(id)
+    if (job.checkpoints.some(({ step_number }) => step_number === step)) return
+    const path = this.#jobs.checkpointPath(id, step)
+    await mkdir(this.#jobs.path(id, 'checkpoints'), { recursive: true })
+    await rm(`${path}.new`, { recursive: true, force: true })
+    await cp(from, `${path}.new`, { recursive: true, filter: (name) => !NOT_OF_A_MODEL.test(name) })
+    await rm(path, { recursive: true, force: true })
+    await rename(`${path}.new`, path)
+    const valid = last?.step === step ? rounded(last.loss) : null
+    const checkpoint: JobCheckpoint = {
+      ...{ id: newId('ftckpt_'), object: 'fine_tuning.job.checkpoint', created_at: seconds() },
+      fine_tuned_model_checkpoint: checkpointName(job, step),
+      ...{ fine_tuning_job_id: id, step_number: step },
+      metrics: { step, ...(valid === null ? {} : { full_valid_loss: valid }) },
+    }
+    await this.#jobs.update(id, { checkpoints: [...job.checkpoints, checkpoint] })
+    await log.message(`Checkpoint created at step ${step}`)
+  }
+
+  async #succeeded(id: string, outputDir: string, log: EventLog): Promise<void> {
+    const lines = await metricsOf(outputDir)
+    // Its id is written first, so that a server that is killed here makes no second file.
+    const file = this.#jobs.get(id).result_files[0] ?? newId('file-')
+    await this.#jobs.update(id, { result_files: [file] })
+    await this.#files.add(file, 'step_metrics.csv', 'fine-tune-results', csvOf(lines))
+    const name = tunedName(this.#jobs.get(id))
+    await this.#jobs.update(id, {
+      ...{ status: 'succeeded', finished_at: seconds(), fine_tuned_model: name },
+      trained_tokens: lines.reduce(
+        (sum, line) => sum + (line.event === 'step' ? (line.supervised_tokens ?? 0) : 0),
+        0,
+      ),
+    })
+    await log.message(`New fine-tuned model created: ${name}`)
+    await log.message('The job has successfully completed')
+  }
+}
+
+interface MetricsLine {
+  event: TrainEvent['event']
+  step?: number
+  loss?: number | null
+  supervised_tokens?: number
+}
+
+async function metricsOf(folder: string): Promise<MetricsLine[]> {
+  const text = await readFile(`${folder}/metrics.jsonl`, 'utf8')
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as MetricsLine)
+}
+
+/** The result file: one line a step, and empty cells for what was not measured there. */
+function csvOf(lines: readonly MetricsLine[]): string {
+  const valid = new Map(lines.flatMap(({ event, step, loss }) => (event === 'eval' ? [[step, loss]] : [])))
+  const rows = lines.flatMap(({ event, step, loss }) =>
+    event === 'step' ? [`${step},${loss ?? ''},,${valid.get(step) ?? ''},`] : [],
+  )
+  return [CSV, ...rows, ''].join('\n')
+}
+
+async function countRows(path: string, signal: AbortSignal): Promise<number> {
+  let rows = 0
+  for await (const _ of openDataset(path, dataset(path))) {
+    signal.throwIfAborted()
+    rows++
+  }
+  return rows
+}
+
+async function hasCheckpoint(folder: string): Promise<boolean> {
+  const { listCheckpoints } = await import('../train/checkpoints/checkpoint-folder.js')
+  return (await listCheckpoints(folder)).length > 0
+}
+
+function codeOf(error: unknown): string {
+  if (!(error instanceof LowrankError)) return 'server_error'
+  return error.code === 'DATA' ? 'invalid_training_file' : error.code.toLowerCase()
+}
+
+function rounded(loss: number): number | null {
+  return Number.isFinite(loss) ? Number(loss.toFixed(6)) : null
+}
+
+function seconds(): number {
+  return Math.floor(Date.now() / 1000)
+}

@@ -1,0 +1,132 @@
+/** `lowrank serve` as its users have it: killed at any moment, stopped, and started again. */
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import OpenAI from 'openai'
+import { afterEach, describe, expect, test } from 'vitest'
+import { lowrank } from '../lib/cli/lowrank.js'
+import { scratchFolder } from '../lib/scratch.js'
+import { BASE, ended, rowsOf, supervised, upload, withConfig } from '../lib/serve/service.js'
+
+const main = fileURLToPath(new URL('../../dist/esm/cli/main.js', import.meta.url))
+const KILLS = Number(process.env.LOWRANK_SERVE_KILLS ?? 4)
+
+interface Running {
+  child: ChildProcessByStdio<null, Readable, Readable>
+  client: OpenAI
+  token: string
+  stderr: () => string
+}
+
+const children = new Set<Running['child']>()
+afterEach(() => {
+  for (const child of children) child.kill('SIGKILL')
+  children.clear()
+})
+
+async function started(data: string): Promise<Running> {
+  const args = [main, 'serve', '--model', BASE, '--data', data, '--json']
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  children.add(child)
+  let stderr = ''
+  child.stderr.on('data', (bytes) => {
+    stderr += bytes
+  })
+  const line = await new Promise<string>((resolve, reject) => {
+    child.stdout.once('data', (bytes) => resolve(String(bytes)))
+    child.once('exit', (code) => reject(new Error(`the server ended with ${code}: ${stderr}`)))
+  })
+  const { url, token } = JSON.parse(line) as { url: string; token: string }
+  return {
+    child,
+    token,
+    client: new OpenAI({ baseURL: url, apiKey: token, maxRetries: 0 }),
+    stderr: () => stderr,
+  }
+}
+
+function gone({ child }: Running, signal: NodeJS.Signals): Promise<number | null> {
+  children.delete(child)
+  const exit = new Promise<number | null>((resolve) => child.once('exit', resolve))
+  child.kill(signal)
+  return exit
+}
+
+const REQUEST = withConfig({ model: 'base', seed: 7, method: supervised({ n_epochs: 4, batch_size: 2 }) })
+const bitsOf = (data: string, id: string) =>
+  createHash('sha256')
+    .update(readFileSync(join(data, 'jobs', id, 'run', 'adapter_model.safetensors')))
+    .digest('hex')
+
+/** Numbers in (0, 1), the same in every run of the test. */
+function* draws(seed: number): Generator<number> {
+  for (let i = 0; ; i++) yield createHash('sha256').update(`${seed} ${i}`).digest().readUInt32LE() / 2 ** 32
+}
+
+describe('lowrank serve', () => {
+  test(`loses nothing when it is killed at ${KILLS} random moments of a job`, {
+    timeout: 60_000 + KILLS * 20_000,
+  }, async () => {
+    const alone = join(scratchFolder(), 'alone')
+    const first = await started(alone)
+    const whole = await first.client.fineTuning.jobs.create({
+      ...{ ...REQUEST, training_file: await upload(first.client, rowsOf(40)) },
+    })
+    const expected = await ended(first.client, whole.id)
+    expect(expected.status).toBe('succeeded')
+    expect(await gone(first, 'SIGTERM')).toBe(0)
+
+    const data = join(scratchFolder(), 'killed')
+    const random = draws(1)
+    let server = await started(data)
+    const { token } = server
+    const training_file = await upload(server.client, rowsOf(40))
+    const { id } = await server.client.fineTuning.jobs.create({ ...REQUEST, training_file })
+    for (let kill = 0; kill < KILLS; kill++) {
+      const chats = [0, 1].map(() =>
+        server.client.chat.completions
+          .create({ model: 'base', messages: [{ role: 'user', content: 'Hello' }], max_tokens: 64 })
+          .catch(() => undefined),
+      )
+      await new Promise((resolve) => setTimeout(resolve, (random.next().value as number) * 2500))
+      await gone(server, 'SIGKILL')
+      await Promise.all(chats)
+      server = await started(data)
+      expect(server.token).toBe(token)
+      expect((await server.client.files.retrieve(training_file)).bytes).toBe(rowsOf(40).length)
+    }
+    const job = await ended(server.client, id)
+    expect(job.error).toBeNull()
+    expect(bitsOf(data, id)).toBe(bitsOf(alone, whole.id))
+    expect(job.trained_tokens).toBe(expected.trained_tokens)
+    const messages: string[] = []
+    for await (const { message } of server.client.fineTuning.jobs.listEvents(id)) messages.push(message)
+    const steps = messages.reverse().flatMap((text) => /^Step (\d+)\/80: training/.exec(text)?.[1] ?? [])
+    expect(steps).toEqual(Array.from({ length: 80 }, (_, i) => `${i + 1}`))
+    expect(messages.filter((text) => text.startsWith('New fine-tuned model created'))).toHaveLength(1)
+    const files = (await server.client.files.list()).data
+    expect(files.map(({ purpose }) => purpose).sort()).toEqual(['fine-tune', 'fine-tune-results'])
+    expect(server.stderr()).not.toContain('error')
+    expect(await gone(server, 'SIGTERM')).toBe(0)
+  })
+
+  test('refuses what it cannot serve, and says what to do', async () => {
+    const data = join(scratchFolder(), 'data')
+    const model = ['--model', BASE, '--data', data]
+    expect((await lowrank(['serve', '--data', data])).stderr).toContain(
+      'pass either a config file or --model',
+    )
+    expect((await lowrank(['serve', ...model, '--alias', 'gpt'])).stderr).toContain('expected NAME=MODEL')
+    expect((await lowrank(['serve', ...model, '--alias', 'gpt=small'])).stderr).toContain(
+      'there is no model small',
+    )
+    const open = await lowrank(['serve', ...model, '--host', '0.0.0.0', '--token', 'short'])
+    expect(open.stderr).toContain('use one of at least 32')
+    const server = await started(data)
+    expect((await lowrank(['serve', ...model])).stderr).toContain('in progress')
+    expect(await gone(server, 'SIGINT')).toBe(0)
+  })
+})

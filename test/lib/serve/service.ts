@@ -1,0 +1,69 @@
+/** A service on the demo's model, asked by OpenAI's client. */
+import OpenAI, { toFile } from 'openai'
+import { loadModel } from '../../../lib/model/load.js'
+import { type ServeOptions, type Service, serve } from '../../../lib/serve/index.js'
+
+export const BASE = 'demo/base'
+
+/** Small steps, so that a job takes seconds. */
+export const SMALL = { strategy: { name: 'lora', r: 4 }, max_seq_length: 64 }
+
+export interface Asked {
+  service: Service
+  client: OpenAI
+  reports: string[]
+}
+
+export async function begun(data: string, options: Partial<ServeOptions> = {}): Promise<Asked> {
+  const reports: string[] = []
+  const model = await loadModel(BASE)
+  const service = await serve({
+    models: new Map([['base', model]]),
+    data,
+    report: (message) => reports.push(message),
+    ...options,
+  })
+  const client = new OpenAI({ baseURL: service.url, apiKey: service.token, maxRetries: 0 })
+  return { service, client, reports }
+}
+
+/** Rows of a chat that counts. */
+export function rowsOf(count: number): string {
+  const row = (i: number) => ({
+    messages: [
+      { role: 'user', content: `Say the number ${i}` },
+      { role: 'assistant', content: `Number ${i}.` },
+    ],
+  })
+  return Array.from({ length: count }, (_, i) => `${JSON.stringify(row(i))}\n`).join('')
+}
+
+export async function upload(client: OpenAI, text: string, name = 'train.jsonl'): Promise<string> {
+  const { id } = await client.files.create({
+    file: await toFile(Buffer.from(text), name),
+    purpose: 'fine-tune',
+  })
+  return id
+}
+
+/** Waits until a job has ended, as clients do. */
+export async function ended(client: OpenAI, id: string): Promise<OpenAI.FineTuning.FineTuningJob> {
+  for (;;) {
+    const job = await client.fineTuning.jobs.retrieve(id)
+    if (['succeeded', 'failed', 'cancelled'].includes(job.status)) return job
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+/** Options of a job that the client's types do not know. */
+export function withConfig<T extends object>(request: T, config: object = SMALL): T {
+  return { ...request, lowrank: config }
+}
+
+export function supervised(numbers: {
+  n_epochs?: number
+  batch_size?: number
+  learning_rate_multiplier?: number
+}): OpenAI.FineTuning.JobCreateParams.Method {
+  return { type: 'supervised', supervised: { hyperparameters: numbers } }
+}
