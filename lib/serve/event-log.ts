@@ -41,6 +41,11 @@ export class EventLog {
     return typeof last?.data?.step === 'number' ? last.data.step : 0
   }
 
+  /** True if an event has this message. */
+  has(message: string): boolean {
+    return this.#events.some((event) => event.message === message)
+  }
+
   message(message: string, level: JobEvent['level'] = 'info'): Promise<void> {
     return this.#append({ level, message, type: 'message', data: null })
   }

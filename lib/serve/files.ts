@@ -20,6 +20,9 @@ export const CONTENT = 'content.jsonl'
 /** Most bytes of a file, as at OpenAI. */
 const MOST_BYTES = 512 << 20
 const MOST_NAME = 255
+/** More bytes than the first line of most files has. */
+const LINE_START = 1 << 20
+const PAIR = /"(chosen|preferred_output)"\s*:/
 const PURPOSES = ['fine-tune', 'fine-tune-results'] as const
 type Purpose = (typeof PURPOSES)[number]
 
@@ -191,15 +194,38 @@ function safeName(given: string): string {
  * @throws {ApiError} that names the first bad row by its file and line
  */
 async function checkRows(path: string, filename: string): Promise<void> {
-  const breathe = breather()
-  let rows = 0
   try {
-    for await (const _ of openDataset(path, dataset(path))) {
-      rows++
-      await breathe()
-    }
+    if ((await countRows(path)) > 0) return
   } catch (error) {
     throw asApiError(error, 'file', (message) => message.replaceAll(path, filename))
   }
-  if (rows === 0) throw invalid('file', `${filename} has no rows.`)
+  throw invalid('file', `${filename} has no rows.`)
+}
+
+/**
+ * Counts the rows of a file, which may be chats, pairs of answers, or any other form.
+ * @throws {DataError} for a bad row
+ */
+export async function countRows(path: string, signal?: AbortSignal): Promise<number> {
+  const breathe = breather()
+  const format = (await hasPairs(path)) ? 'preference' : 'auto'
+  let rows = 0
+  for await (const _ of openDataset(path, { ...dataset(path), format })) {
+    signal?.throwIfAborted()
+    rows++
+    await breathe()
+  }
+  return rows
+}
+
+/** True for pairs of answers, which other rows are not mistaken for. */
+async function hasPairs(path: string): Promise<boolean> {
+  const handle = await open(path)
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(LINE_START), 0, LINE_START, 0)
+    const [first = ''] = buffer.toString('utf8', 0, bytesRead).split('\n')
+    return PAIR.test(first)
+  } finally {
+    await handle.close()
+  }
 }

@@ -12,12 +12,15 @@ const sharedShape = {
   batch_size: auto(z.int().min(1).max(256)),
   learning_rate_multiplier: auto(z.number().gt(0)),
 }
-const supervised = z.strictObject({ hyperparameters: z.strictObject(sharedShape).nullish() }).nullish()
-const dpo = z
-  .strictObject({
-    hyperparameters: z.strictObject({ ...sharedShape, beta: auto(z.number().gt(0).max(2)) }).nullish(),
-  })
-  .nullish()
+/** Methods by their names at OpenAI: hyperparameters of their own with what `auto` is, and the task of the run. */
+const METHODS = {
+  supervised: { task: 'causal_lm', shape: {}, usual: {} },
+  dpo: { task: 'dpo', shape: { beta: auto(z.number().gt(0).max(2)) }, usual: { beta: 0.1 } },
+} as const
+type Method = keyof typeof METHODS
+
+const settingsOf = <Shape extends z.ZodRawShape>({ shape }: { shape: Shape }) =>
+  z.strictObject({ hyperparameters: z.strictObject({ ...sharedShape, ...shape }).nullish() }).nullish()
 
 const requestSchema = z.strictObject({
   model: z.string({ error: 'expected the name of a model' }).min(1),
@@ -38,8 +41,8 @@ const requestSchema = z.strictObject({
     .discriminatedUnion(
       'type',
       [
-        z.strictObject({ type: z.literal('supervised'), supervised }),
-        z.strictObject({ type: z.literal('dpo'), dpo }),
+        z.strictObject({ type: z.literal('supervised'), supervised: settingsOf(METHODS.supervised) }),
+        z.strictObject({ type: z.literal('dpo'), dpo: settingsOf(METHODS.dpo) }),
       ],
       { error: 'expected supervised or dpo' },
     )
@@ -113,40 +116,44 @@ export function jobRequest(body: unknown): JobRequest {
   return request
 }
 
-export function methodOf({ method }: JobRequest): 'supervised' | 'dpo' {
+export function methodOf({ method }: JobRequest): Method {
   return method?.type ?? 'supervised'
 }
 
+type Given = Readonly<Record<string, number | 'auto' | null | undefined>>
+
 /** The hyperparameters of a request; the older place of them means the supervised method. */
-function givenTo({ method, hyperparameters }: JobRequest) {
-  return (method?.type === 'dpo' ? method.dpo : method?.supervised)?.hyperparameters ?? hyperparameters ?? {}
+function givenTo({ method, hyperparameters }: JobRequest): Given {
+  const settings =
+    method && (method as Partial<Record<Method, { hyperparameters?: Given | null } | null>>)[method.type]
+  return settings?.hyperparameters ?? hyperparameters ?? {}
 }
 
 /** Hyperparameters as they are shown before the rows are counted. */
 export function asGiven(request: JobRequest): Record<string, number | 'auto'> {
-  const keys = [...Object.keys(sharedShape), ...(methodOf(request) === 'dpo' ? ['beta'] : [])]
-  const given = givenTo(request) as Record<string, number | 'auto' | null | undefined>
+  const keys = [...Object.keys(sharedShape), ...Object.keys(METHODS[methodOf(request)].shape)]
+  const given = givenTo(request)
   return Object.fromEntries(keys.map((key) => [key, given[key] ?? 'auto']))
 }
 
 /**
  * Hyperparameters of a job. `auto` is three epochs, or more until some 300 rows are seen, at most ten; batches of 0.2 %
- * of the rows, as a power of two; the usual learning rate of the strategy; and 0.1 for the beta of DPO.
+ * of the rows, as a power of two; the usual learning rate of the strategy; and what the method says for its own.
  */
 export function hyperparametersOf(request: JobRequest, rows: number): Hyperparameters {
-  const { method, hyperparameters } = request
-  const given =
-    (method?.type === 'dpo' ? method.dpo : method?.supervised)?.hyperparameters ?? hyperparameters ?? {}
-  const number = (value: number | 'auto' | null | undefined, usual: number) =>
-    typeof value === 'number' ? value : usual
+  const given = givenTo(request)
   const share = Math.min(256, Math.max(1, Math.round(rows * 0.002)))
-  const beta = 'beta' in given ? given.beta : undefined
-  return {
-    n_epochs: number(given.n_epochs, Math.min(10, Math.max(3, Math.ceil(300 / rows)))),
-    batch_size: number(given.batch_size, 2 ** Math.round(Math.log2(share))),
-    learning_rate_multiplier: number(given.learning_rate_multiplier, 1),
-    ...(methodOf(request) === 'dpo' ? { beta: number(beta as number | 'auto' | undefined, 0.1) } : {}),
+  const usual = {
+    n_epochs: Math.min(10, Math.max(3, Math.ceil(300 / rows))),
+    batch_size: 2 ** Math.round(Math.log2(share)),
+    learning_rate_multiplier: 1,
+    ...METHODS[methodOf(request)].usual,
   }
+  const numbers = Object.entries(usual).map(([key, value]) => {
+    const one = given[key]
+    return [key, typeof one === 'number' ? one : value]
+  })
+  return Object.fromEntries(numbers) as Hyperparameters
 }
 
 /** Where a job reads and writes. */
@@ -195,7 +202,8 @@ export function jobConfig(
     save_steps: stepsPerEpoch(rows, batch),
     save_total_limit: 3,
     seed,
-    ...(methodOf(request) === 'dpo' ? { task: 'dpo', beta } : {}),
+    task: METHODS[methodOf(request)].task,
+    ...(beta === undefined ? {} : { beta }),
   }
   try {
     const config = resolveConfig(raw, { name: 'lowrank', spelling: 'snake' }, places.output)

@@ -6,15 +6,13 @@ import { existsSync } from 'node:fs'
 import { cp, mkdir, readFile, rename, rm } from 'node:fs/promises'
 import { LowrankError } from '../core/errors.js'
 import { errnoOf } from '../core/system-error.js'
-import { openDataset } from '../data/dataset.js'
 import type { Model } from '../model/model.js'
 import { rulesOf } from '../strategies/index.js'
 import { type RunConfig, trainOptions } from '../train/config/config.js'
-import { dataset } from '../train/sources/data-sources.js'
 import type { EvalEvent, TrainEvent, TrainStep } from '../train/steps/events.js'
 import { asApiError } from './errors.js'
 import type { EventLog } from './event-log.js'
-import type { Files } from './files.js'
+import { countRows, type Files } from './files.js'
 import { newId } from './ids.js'
 import { hyperparametersOf, jobConfig, placesIn, stepsPerEpoch } from './job-request.js'
 import { checkpointName, isOver, type JobCheckpoint, type JobRecord, type Jobs, tunedName } from './jobs.js'
@@ -230,6 +228,9 @@ export class Trainer {
     await this.#jobs.update(id, { result_files: [file] })
     await this.#files.add(file, 'step_metrics.csv', 'fine-tune-results', csvOf(lines))
     const name = tunedName(this.#jobs.get(id))
+    // A client that sees the end also sees its events, and a server that is killed between them tells each once.
+    for (const text of [`New fine-tuned model created: ${name}`, 'The job has successfully completed'])
+      if (!log.has(text)) await log.message(text)
     await this.#jobs.update(id, {
       ...{ status: 'succeeded', finished_at: seconds(), fine_tuned_model: name },
       trained_tokens: lines.reduce(
@@ -237,8 +238,6 @@ export class Trainer {
         0,
       ),
     })
-    await log.message(`New fine-tuned model created: ${name}`)
-    await log.message('The job has successfully completed')
   }
 }
 
@@ -264,15 +263,6 @@ function csvOf(lines: readonly MetricsLine[]): string {
     event === 'step' ? [`${step},${loss ?? ''},,${valid.get(step) ?? ''},`] : [],
   )
   return [CSV, ...rows, ''].join('\n')
-}
-
-async function countRows(path: string, signal: AbortSignal): Promise<number> {
-  let rows = 0
-  for await (const _ of openDataset(path, dataset(path))) {
-    signal.throwIfAborted()
-    rows++
-  }
-  return rows
 }
 
 async function hasCheckpoint(folder: string): Promise<boolean> {

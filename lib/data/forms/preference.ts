@@ -31,8 +31,9 @@ export const preference: Form<PreferenceRow> = {
       return `the row has "chosen" and "rejected", as for preference training: set task: dpo or task: orpo for it; to train on the chosen answers alone, map their column: columns: {${answer}: chosen}${other}`
     },
   },
-  read(value, reading) {
+  read(given, reading) {
     const { place, tools } = reading
+    const value = standard(given)
     const sides = readSides(value, reading)
     if (sides.kind === 'text') {
       const { prompt } = sides
@@ -74,7 +75,15 @@ export const preference: Form<PreferenceRow> = {
 }
 
 function hasPair(value: Json): boolean {
-  return 'chosen' in value && 'rejected' in value
+  return ('chosen' in value && 'rejected' in value) || ('preferred_output' in value && 'input' in value)
+}
+
+/** A row of OpenAI's preference data with the usual names: its prompt and tools are in `input`. */
+function standard(value: Json): Json {
+  if (!('preferred_output' in value)) return value
+  const { input, preferred_output: chosen, non_preferred_output: rejected, ...rest } = value
+  const { messages: prompt, ...about } = isObject(input) ? input : { messages: input }
+  return { ...rest, ...about, prompt, chosen, rejected }
 }
 
 /** @throws {DataError} when the row does not have two different answers to one prompt */

@@ -223,6 +223,39 @@ describe("OpenAI's client", () => {
     })
   })
 
+  test("trains on OpenAI's pairs of answers with the method dpo", async () => {
+    const row = (i: number) => ({
+      input: {
+        messages: [{ role: 'user', content: `Say the number ${i}` }],
+        tools: [],
+        parallel_tool_calls: true,
+      },
+      preferred_output: [{ role: 'assistant', content: `Number ${i}.` }],
+      non_preferred_output: [{ role: 'assistant', content: 'No.' }],
+    })
+    const rows = Array.from({ length: 12 }, (_, i) => `${JSON.stringify(row(i))}\n`).join('')
+    const training_file = await upload(client, rows)
+    const hyperparameters = { n_epochs: 1, batch_size: 4, beta: 0.2 }
+    const method = { type: 'dpo' as const, dpo: { hyperparameters } }
+    const { id } = await client.fineTuning.jobs.create(withConfig({ model: 'base', training_file, method }))
+    const job = await ended(client, id)
+    expect(job).toMatchObject({ status: 'succeeded', error: null })
+    expect(job.method).toEqual({
+      type: 'dpo',
+      dpo: { hyperparameters: { ...hyperparameters, learning_rate_multiplier: 1 } },
+    })
+    // Before the first update, chosen and rejected answers are as likely as for the reference: the loss is log 2.
+    const csv = await (await client.files.content(job.result_files[0] as string)).text()
+    expect(Number(csv.split('\n')[1]?.split(',')[1])).toBeCloseTo(Math.LN2, 3)
+    // A job for other rows says so.
+    const other = await client.fineTuning.jobs.create(withConfig({ model: 'base', training_file }))
+    const failed = await ended(client, other.id)
+    expect(failed).toMatchObject({ status: 'failed', fine_tuned_model: null })
+    expect(failed.error?.message).toContain(training_file)
+    expect(failed.error?.message).not.toContain(data)
+    expect(asked.reports).toEqual([])
+  })
+
   test('pauses a job, lets another one pass, goes on, and cancels', async () => {
     const training_file = await upload(client, rowsOf(24))
     const long = withConfig({
