@@ -240,21 +240,35 @@ function choicesOf(
         let index = 0
         for (const prompt of prompts)
           for (let choice = 0; choice < (request.n ?? 1); choice++, index++) {
-            const parts = answered(answering, prompt, { ...options, seed: seedOf(seed, choice) }, signal)
-            for (;;) {
-              const { done, value } = await parts.next()
-              if (done) {
-                yield { index, end: value }
-                break
-              }
-              yield { index, text: value }
-            }
+            const own = { ...options, seed: seedOf(seed, choice) }
+            const end = yield* textsOf(index, answered(answering, prompt, own, signal))
+            yield { index, end }
           }
       } finally {
         leave?.()
         answering.release()
       }
     },
+  }
+}
+
+/** The pieces of one choice. A reader that leaves early ends the answer, which frees its cache. */
+async function* textsOf(
+  index: number,
+  parts: AsyncGenerator<string, Generation, void>,
+): AsyncGenerator<{ index: number; text: string }, Generation, void> {
+  let end: Generation | undefined
+  try {
+    for (;;) {
+      const { done, value } = await parts.next()
+      if (done) {
+        end = value
+        return value
+      }
+      yield { index, text: value }
+    }
+  } finally {
+    if (end === undefined) await parts.return(undefined as never)
   }
 }
 

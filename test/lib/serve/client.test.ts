@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import OpenAI, { APIError, NotFoundError } from 'openai'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { loadModel } from '../../../lib/model/load.js'
+import { addon } from '../../../lib/native/addon.js'
 import { scratchFolder } from '../scratch.js'
 import { type Asked, BASE, begun, ended, rowsOf, supervised, upload, withConfig } from './service.js'
 
@@ -141,6 +142,23 @@ describe("OpenAI's client", () => {
       await client.chat.completions.create({ model: 'base', messages, temperature: 0, max_tokens: 8 })
     ).choices
     expect(choices[0]?.message.content).toBe(whole?.message.content)
+  })
+
+  test('frees the cache of an answer that its reader leaves', async () => {
+    const held = () => addon().allocated().kv_cache
+    const before = held()
+    for (let i = 0; i < 3; i++) {
+      const stream = await client.chat.completions.create({
+        ...{
+          model: 'base',
+          messages: [{ role: 'user', content: 'Tell a story.' }],
+          stream: true,
+          max_tokens: 900,
+        },
+      })
+      for await (const { choices } of stream) if (choices[0]?.delta.content) break
+    }
+    await expect.poll(held, { timeout: 5000 }).toBe(before)
   })
 
   test('continues raw texts', async () => {
