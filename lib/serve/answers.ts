@@ -2,7 +2,13 @@
 import { checkWritesText } from '../base/base.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { Decoder } from '../train/answers/decoder.js'
-import { answerRoom, decodeText, type GenerateOptions, type Generation } from '../train/answers/generate.js'
+import {
+  answerRoom,
+  contextLength,
+  decodeText,
+  type GenerateOptions,
+  type Generation,
+} from '../train/answers/generate.js'
 import { endIds, formatOf, renderPrompt } from '../train/rows/prompting.js'
 import { invalid, overloaded } from './errors.js'
 import type { Answering } from './models.js'
@@ -88,8 +94,8 @@ export async function prompted(
     const text = await renderPrompt(tokenizer.about.source, format, plain, { tools, signal })
     ids = await tokenizer.encode(text, { addSpecialTokens: false, marked: true })
   }
-  const limit = base.files.config.max_position_embeddings
-  if (typeof limit === 'number' && ids.length >= limit)
+  const limit = contextLength(base)
+  if (ids.length >= limit)
     throw invalid(
       asked.kind === 'messages' ? 'messages' : 'prompt',
       `This model's maximum context length is ${limit} tokens, including the answer. However, your prompt has ${ids.length} tokens.`,

@@ -7,7 +7,7 @@ import { type Answered, chat, completion, type Service } from './chat.js'
 import { ApiError, asApiError } from './errors.js'
 import type { Files } from './files.js'
 import { newId } from './ids.js'
-import { CHECKPOINTS_SHOWN, type JobRecord, type Jobs, jobObject } from './jobs.js'
+import { type JobRecord, type Jobs, jobObject } from './jobs.js'
 import { page } from './pages.js'
 import type { Report } from './trainer.js'
 
@@ -17,8 +17,9 @@ const KEEP_ALIVE_MS = 15_000
 const LISTED_JOBS = 20
 const LISTED_EVENTS = 20
 const LISTED_FILES = 10_000
+const LISTED_CHECKPOINTS = 10
 
-/** What the routes serve. */
+/** The parts of the service that the routes lead to. */
 export interface Served extends Service {
   files: Files
   jobs: Jobs
@@ -123,7 +124,7 @@ export function appOf(served: Served): Hono<Env> {
   )
   app.get('/v1/fine_tuning/jobs/:id/checkpoints', (context) => {
     const { checkpoints } = jobs.get(context.req.param('id'))
-    return context.json(page([...checkpoints].reverse(), context.req.query(), CHECKPOINTS_SHOWN))
+    return context.json(page([...checkpoints].reverse(), context.req.query(), LISTED_CHECKPOINTS))
   })
 
   for (const [path, route] of [
@@ -253,7 +254,7 @@ function refusal(context: Context<Env>, error: ApiError): Response {
   })
 }
 
-/** What is not here, for the routes that people try. */
+/** Advice on a route that does not exist, for those that people try. */
 function gapOf(path: string): string {
   if (path.startsWith('/v1/responses')) return 'Use /v1/chat/completions; responses are not supported yet.'
   if (path.startsWith('/v1/embeddings')) return 'This server makes no embeddings.'

@@ -5,6 +5,7 @@ import { nearest } from '../core/nearest.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import type { Generation } from '../train/answers/generate.js'
 import { type Asked, type AskOptions, answered, type Gate, type Prompted, prompted } from './answers.js'
+import { seconds } from './clock.js'
 import { checked, invalid, unsupported } from './errors.js'
 import { newId } from './ids.js'
 import type { Answering, Models } from './models.js'
@@ -90,7 +91,7 @@ const completionSchema = z.looseObject({
   logprobs: z.null({ error: 'expected null; they are not supported yet' }).optional(),
 })
 
-/** What the routes need. */
+/** The models, and the queue before them. */
 export interface Service {
   models: Models
   gate: Gate
@@ -116,26 +117,30 @@ interface Usage {
 
 export async function chat(service: Service, body: unknown, signal: AbortSignal): Promise<Answered> {
   const given = withoutEmptyTools(body)
-  const headers = keysOf(given, [...Object.keys(chatSchema.shape)])
+  const headers = keysOf(given, Object.keys(chatSchema.shape))
   const request = checked(chatSchema, given)
   const { max_completion_tokens, max_tokens, stream_options } = request
   const messages = request.messages.map(plainMessage)
   const asked: Asked = { kind: 'messages', messages, tools: undefined }
   const most = max_completion_tokens ?? max_tokens ?? null
   const id = newId('chatcmpl-')
-  const { answering, prompt } = await begun(service, request.model, asked, most, signal)
+  const { answering, prompts } = await begun(service, request.model, [asked], most, signal)
   const told = isRecordedSystem(answering, messages)
     ? { ...headers, 'x-lowrank-system': 'recorded' }
     : headers
   const about = { id, created: seconds(), model: request.model, system_fingerprint: fingerprint(answering) }
-  const choices = choicesOf(service.gate, answering, [prompt], request, signal)
+  const choices = choicesOf(service.gate, answering, prompts, request, signal)
   if (request.stream) {
-    const stream = chatStream(
-      { ...about, object: 'chat.completion.chunk' },
-      choices,
-      stream_options?.include_usage === true,
-    )
-    return { headers: told, stream }
+    const part = (index: number, delta: object, finish_reason: string | null) => ({
+      ...{ index, delta, logprobs: null, finish_reason },
+    })
+    const parts = {
+      opening: (index: number) => part(index, { role: 'assistant', content: '', refusal: null }, null),
+      text: (index: number, content: string) => part(index, { content }, null),
+      end: (index: number, { finishReason }: Generation) => part(index, {}, finishReason),
+    }
+    const chunk = { ...about, object: 'chat.completion.chunk' }
+    return { headers: told, stream: streamOf(chunk, choices, parts, stream_options) }
   }
   const done = await wholeOf(choices)
   return {
@@ -148,7 +153,7 @@ export async function chat(service: Service, body: unknown, signal: AbortSignal)
         message: { role: 'assistant', content: text, refusal: null, annotations: [] },
         ...{ logprobs: null, finish_reason: finishReason },
       })),
-      usage: usageOf([prompt], done),
+      usage: usageOf(prompts, done),
       service_tier: 'default',
     },
   }
@@ -160,15 +165,7 @@ export async function completion(service: Service, body: unknown, signal: AbortS
   const { prompt: given, echo, max_tokens: most } = request
   const list: Asked[] = textsOrTokens(given)
   const id = newId('cmpl-')
-  const answering = await service.models.asked(request.model)
-  let prompts: Prompted[]
-  try {
-    prompts = []
-    for (const one of list) prompts.push(await prompted(answering, one, most ?? 16, signal))
-  } catch (error) {
-    answering.release()
-    throw error
-  }
+  const { answering, prompts } = await begun(service, request.model, list, most ?? 16, signal)
   const about = { id, object: 'text_completion', created: seconds(), model: request.model }
   const choices = choicesOf(service.gate, answering, prompts, request, signal)
   const n = request.n ?? 1
@@ -177,8 +174,15 @@ export async function completion(service: Service, body: unknown, signal: AbortS
     return echo && one?.kind === 'text' ? one.text : ''
   }
   if (request.stream) {
-    const withUsage = request.stream_options?.include_usage === true
-    return { headers, stream: completionStream(about, choices, before, prompts, withUsage) }
+    const part = (index: number, text: string, finish_reason: string | null) => ({
+      ...{ text, index, logprobs: null, finish_reason },
+    })
+    const parts = {
+      opening: (index: number) => (before(index) === '' ? undefined : part(index, before(index), null)),
+      text: (index: number, text: string) => part(index, text, null),
+      end: (index: number, { finishReason }: Generation) => part(index, '', finishReason),
+    }
+    return { headers, stream: streamOf(about, choices, parts, request.stream_options) }
   }
   const done = await wholeOf(choices)
   return {
@@ -193,16 +197,19 @@ export async function completion(service: Service, body: unknown, signal: AbortS
   }
 }
 
+/** The model of a request and the tokens of its prompts. */
 async function begun(
   { models }: Service,
   model: string,
-  asked: Asked,
+  asked: readonly Asked[],
   most: number | null,
   signal: AbortSignal,
 ) {
   const answering = await models.asked(model)
   try {
-    return { answering, prompt: await prompted(answering, asked, most, signal) }
+    const prompts: Prompted[] = []
+    for (const one of asked) prompts.push(await prompted(answering, one, most, signal))
+    return { answering, prompts }
   } catch (error) {
     answering.release()
     throw error
@@ -284,58 +291,34 @@ async function wholeOf(choices: Choices): Promise<Generation[]> {
   return done
 }
 
-async function* chatStream(
-  about: object,
-  choices: Choices,
-  withUsage: boolean,
-): AsyncGenerator<object, void, void> {
-  const rest = withUsage ? { usage: null } : {}
-  const done: Generation[] = []
-  const chunk = (index: number, delta: object, finish_reason: string | null) => ({
-    ...about,
-    ...rest,
-    choices: [{ index, delta, logprobs: null, finish_reason }],
-  })
-  let begun = -1
-  for await (const piece of choices.pieces()) {
-    const { index } = piece
-    if (index > begun) {
-      begun = index
-      yield chunk(index, { role: 'assistant', content: '', refusal: null }, null)
-    }
-    if ('end' in piece) {
-      done.push(piece.end)
-      yield chunk(index, {}, piece.end.finishReason)
-    } else yield chunk(index, { content: piece.text }, null)
-  }
-  if (withUsage) yield { ...about, choices: [], usage: usageOf(choices.prompts, done) }
+/** The choices of the chunks of a stream. */
+interface StreamParts {
+  /** Begins a choice; undefined begins it with its text. */
+  opening(index: number): object | undefined
+  text(index: number, text: string): object
+  end(index: number, end: Generation): object
 }
 
-async function* completionStream(
+/** Chunks with one choice each, and a last one with the usage if the client asks for it. */
+async function* streamOf(
   about: object,
   choices: Choices,
-  before: (index: number) => string,
-  prompts: readonly Prompted[],
-  withUsage: boolean,
+  parts: StreamParts,
+  options: Sampling['stream_options'],
 ): AsyncGenerator<object, void, void> {
-  const rest = withUsage ? { usage: null } : {}
+  const withUsage = options?.include_usage === true
+  const chunk = (choice: object) => ({ ...about, ...(withUsage ? { usage: null } : {}), choices: [choice] })
   const done: Generation[] = []
-  const chunk = (index: number, text: string, finish_reason: string | null) => ({
-    ...about,
-    ...rest,
-    choices: [{ text, index, logprobs: null, finish_reason }],
-  })
   let begun = -1
   for await (const piece of choices.pieces()) {
     const { index } = piece
-    if (index > begun && before(index) !== '') yield chunk(index, before(index), null)
+    const opening = index > begun ? parts.opening(index) : undefined
     begun = index
-    if ('end' in piece) {
-      done.push(piece.end)
-      yield chunk(index, '', piece.end.finishReason)
-    } else yield chunk(index, piece.text, null)
+    if (opening !== undefined) yield chunk(opening)
+    if ('end' in piece) done.push(piece.end)
+    yield chunk('end' in piece ? parts.end(index, piece.end) : parts.text(index, piece.text))
   }
-  if (withUsage) yield { ...about, choices: [], usage: usageOf(prompts, done) }
+  if (withUsage) yield { ...about, choices: [], usage: usageOf(choices.prompts, done) }
 }
 
 /** A prompt counts once for all of its choices. */
@@ -346,22 +329,17 @@ function usageOf(prompts: readonly Prompted[], done: readonly Generation[]): Usa
     ...{ prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens },
     prompt_tokens_details: { cached_tokens: 0, audio_tokens: 0 },
     completion_tokens_details: {
-      ...{
-        reasoning_tokens: 0,
-        audio_tokens: 0,
-        accepted_prediction_tokens: 0,
-        rejected_prediction_tokens: 0,
-      },
+      reasoning_tokens: 0,
+      audio_tokens: 0,
+      accepted_prediction_tokens: 0,
+      rejected_prediction_tokens: 0,
     },
   }
 }
 
-/** Tells the weights: equal fingerprints, seeds, and requests give equal answers. */
-function fingerprint({ base, adapters }: Answering): string {
-  const of = JSON.stringify([
-    ...[base.files.fingerprint, base.quantization, base.precision],
-    ...adapters.map(({ state }) => state.description.strategy),
-  ])
+/** Identifies the weights: equal fingerprints, seeds, and requests give equal answers. */
+function fingerprint({ base, revision }: Answering): string {
+  const of = JSON.stringify([base.files.fingerprint, base.quantization, base.precision, revision])
   return `fp_${createHash('sha256').update(of).digest('hex').slice(0, 10)}`
 }
 
@@ -417,8 +395,4 @@ function textsOrTokens(prompt: z.infer<typeof completionSchema>['prompt']): Aske
   if (typeof prompt === 'string') return [asText(prompt)]
   if (typeof prompt[0] === 'string') return (prompt as string[]).map(asText)
   return typeof prompt[0] === 'number' ? [asTokens(prompt as number[])] : (prompt as number[][]).map(asTokens)
-}
-
-function seconds(): number {
-  return Math.floor(Date.now() / 1000)
 }

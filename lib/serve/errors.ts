@@ -47,7 +47,7 @@ export function unsupported(param: string, advice: string): ApiError {
   return invalid(param, `'${param}' is not supported: ${advice}.`, 'unsupported_parameter')
 }
 
-/** What is asked for cannot be done now, but later. */
+/** A refusal for now: the client may try again later. */
 export function overloaded(message: string, seconds = 1): ApiError {
   return new ApiError(429, message, 'rate_limit_exceeded', null, { 'retry-after': String(seconds) })
 }

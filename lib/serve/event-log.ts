@@ -1,5 +1,6 @@
 /** The events of a job: JSON lines that are appended, of which a torn last one is dropped on start. */
 import { appendFile, readFile, truncate } from 'node:fs/promises'
+import { seconds } from './clock.js'
 import { newId } from './ids.js'
 
 /** An event as clients see it. */
@@ -55,10 +56,10 @@ export class EventLog {
   }
 
   #append(event: Pick<JobEvent, 'level' | 'message' | 'type' | 'data'>): Promise<void> {
-    const created_at = Math.floor(Date.now() / 1000)
+    const created_at = seconds()
     const whole: JobEvent = { object: 'fine_tuning.job.event', id: newId('ftevent-'), created_at, ...event }
     this.#events.push(whole)
-    // What a full disk refused is lost; what comes later is not.
+    // An event that a full disk refuses is lost, and later events are still written.
     this.#writing = this.#writing
       .catch(() => undefined)
       .then(() => appendFile(this.#path, `${JSON.stringify(whole)}\n`, { mode: 0o600 }))

@@ -1,5 +1,4 @@
 /** Uploaded files: streamed to disk, checked on arrival as `lowrank inspect` checks data, listed, read, and removed. */
-import { createHash } from 'node:crypto'
 import { createReadStream, createWriteStream, type ReadStream } from 'node:fs'
 import { link, open, rename, rm, stat } from 'node:fs/promises'
 import type { IncomingHttpHeaders } from 'node:http'
@@ -12,6 +11,7 @@ import { openDataset } from '../data/dataset.js'
 import { PRIVATE, writeFileWhole } from '../io/atomic.js'
 import { syncFile } from '../io/sync.js'
 import { dataset } from '../train/sources/data-sources.js'
+import { seconds } from './clock.js'
 import { ApiError, asApiError, invalid } from './errors.js'
 import { isId, newId } from './ids.js'
 import { type Recorded, Records } from './records.js'
@@ -38,7 +38,8 @@ export interface FileObject {
   status: 'processed'
 }
 
-type FileRecord = FileObject & Recorded & { sha256: string }
+/** A file with the number of its rows, which were read when it arrived; null for one that the service has made. */
+type FileRecord = FileObject & Recorded & { rows: number | null }
 
 export class Files {
   readonly #records: Records<FileRecord>
@@ -70,6 +71,11 @@ export class Files {
     return shown(found)
   }
 
+  /** Rows of a file that can be trained on; undefined for any other id. */
+  rows(id: string): number | undefined {
+    return this.#records.get(id)?.rows ?? undefined
+  }
+
   content(id: string): ReadStream {
     this.get(id)
     return createReadStream(this.#path(id))
@@ -90,7 +96,7 @@ export class Files {
   async add(id: string, filename: string, purpose: Purpose, text: string): Promise<FileObject> {
     await this.#records.begin(id)
     await writeFileWhole(this.#path(id), text, PRIVATE)
-    return this.#record(id, filename, purpose, createHash('sha256').update(text).digest('hex'))
+    return this.#record(id, filename, purpose, null)
   }
 
   /**
@@ -103,15 +109,15 @@ export class Files {
     const id = newId('file-')
     await this.#records.begin(id)
     try {
-      const { filename, fields, sha256 } = await this.#spool(id, body, headers)
+      const { filename, fields } = await this.#spool(id, body, headers)
       const purpose = fields.get('purpose')
       if (purpose !== 'fine-tune')
         throw invalid(
           'purpose',
           `Invalid value for 'purpose': expected 'fine-tune'; got ${JSON.stringify(purpose ?? null)}.`,
         )
-      await checkRows(this.#path(id), filename)
-      return await this.#record(id, filename, purpose, sha256)
+      const rows = await checkedRows(this.#path(id), filename)
+      return await this.#record(id, filename, purpose, rows)
     } catch (error) {
       await rm(this.#records.path(id), { recursive: true, force: true })
       throw error
@@ -122,18 +128,17 @@ export class Files {
     return this.#records.path(id, CONTENT)
   }
 
-  async #record(id: string, filename: string, purpose: Purpose, sha256: string): Promise<FileObject> {
+  async #record(id: string, filename: string, purpose: Purpose, rows: number | null): Promise<FileObject> {
     const { size: bytes } = await stat(this.#path(id))
-    const created_at = Math.floor(Date.now() / 1000)
+    const created_at = seconds()
     const file: FileObject = { id, object: 'file', bytes, created_at, filename, purpose, status: 'processed' }
-    await this.#records.put({ ...file, sequence: this.#records.nextSequence, sha256 })
+    await this.#records.put({ ...file, sequence: this.#records.nextSequence(), rows })
     return file
   }
 
   async #spool(id: string, body: Readable, headers: IncomingHttpHeaders) {
     const fields = new Map<string, string>()
     const temporary = this.#records.path(id, 'upload')
-    const hash = createHash('sha256')
     let filename: string | undefined
     let writing: Promise<void> | undefined
     let refused: ApiError | undefined
@@ -145,7 +150,6 @@ export class Files {
     parser.on('file', (name, stream, given) => {
       if (name !== 'file') refused ??= invalid(name, `Expected the file in the part 'file'; got '${name}'.`)
       filename = safeName(given)
-      stream.on('data', (bytes: Buffer) => void hash.update(bytes))
       stream.on('limit', () => {
         refused ??= new ApiError(
           413,
@@ -174,7 +178,7 @@ export class Files {
     const handle = await open(temporary, 'r+')
     await syncFile(handle).finally(() => handle.close())
     await rename(temporary, this.#path(id))
-    return { filename, fields, sha256: hash.digest('hex') }
+    return { filename, fields }
   }
 }
 
@@ -190,31 +194,22 @@ function safeName(given: string): string {
 }
 
 /**
- * Reads all rows as training does.
+ * Reads all rows as training does, and counts them.
  * @throws {ApiError} that names the first bad row by its file and line
  */
-async function checkRows(path: string, filename: string): Promise<void> {
+async function checkedRows(path: string, filename: string): Promise<number> {
+  const breathe = breather()
+  let rows = 0
   try {
-    if ((await countRows(path)) > 0) return
+    const format = (await hasPairs(path)) ? 'preference' : 'auto'
+    for await (const _ of openDataset(path, { ...dataset(path), format })) {
+      rows++
+      await breathe()
+    }
   } catch (error) {
     throw asApiError(error, 'file', (message) => message.replaceAll(path, filename))
   }
-  throw invalid('file', `${filename} has no rows.`)
-}
-
-/**
- * Counts the rows of a file, which may be chats, pairs of answers, or any other form.
- * @throws {DataError} for a bad row
- */
-export async function countRows(path: string, signal?: AbortSignal): Promise<number> {
-  const breathe = breather()
-  const format = (await hasPairs(path)) ? 'preference' : 'auto'
-  let rows = 0
-  for await (const _ of openDataset(path, { ...dataset(path), format })) {
-    signal?.throwIfAborted()
-    rows++
-    await breathe()
-  }
+  if (rows === 0) throw invalid('file', `${filename} has no rows.`)
   return rows
 }
 

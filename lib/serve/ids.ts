@@ -4,7 +4,7 @@ import { randomInt } from 'node:crypto'
 const LETTERS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 const LENGTH = 24
 
-/** What an id begins with tells what it names. */
+/** The start of an id, which tells the kind of its object. */
 export type IdPrefix = 'file-' | 'ftjob-' | 'ftevent-' | 'ftckpt_' | 'chatcmpl-' | 'cmpl-' | 'call_' | 'req_'
 
 export function newId(prefix: IdPrefix): string {

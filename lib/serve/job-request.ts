@@ -1,4 +1,4 @@
-/** What a fine-tuning job is asked for, and the config of the run that it becomes. */
+/** Requests for fine-tuning jobs, and the configs of their runs. */
 import { join } from 'node:path'
 import * as z from 'zod'
 import { ownRate } from '../options/rates.js'

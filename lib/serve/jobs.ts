@@ -1,6 +1,7 @@
 /** Fine-tuning jobs: their records, what clients see of them, and what they may be told. */
 import { randomInt } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import { seconds } from './clock.js'
 import { ApiError, invalid } from './errors.js'
 import { EventLog, type JobEvent } from './event-log.js'
 import type { Files } from './files.js'
@@ -21,8 +22,6 @@ import { type Recorded, Records } from './records.js'
 export type JobStatus = 'validating_files' | 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
 
 const SEEDS = 2 ** 31 - 1
-/** Events of a page, and checkpoints. */
-export const CHECKPOINTS_SHOWN = 10
 
 /** A checkpoint of a job, which answers as a model. */
 export interface JobCheckpoint {
@@ -40,6 +39,8 @@ export interface JobRecord extends Recorded {
   request: JobRequest
   /** Name of the base. */
   base: string
+  /** Rows of the training file. */
+  rows: number
   created_at: number
   finished_at: number | null
   status: JobStatus
@@ -55,7 +56,7 @@ export interface JobRecord extends Recorded {
   error: { code: string; message: string; param: string | null } | null
 }
 
-/** What a running job knows besides. */
+/** Progress of a running job. */
 export interface JobProgress {
   step: number
   total_steps: number
@@ -68,7 +69,7 @@ export class Jobs {
   readonly #files: Files
   readonly #models: Models
   readonly #logs = new Map<string, Promise<EventLog>>()
-  /** Of jobs at work. */
+  /** Progress by the ids of running jobs. */
   readonly progress = new Map<string, JobProgress>()
   /** Called when a job was added or told something. */
   changed: (id: string) => void = () => undefined
@@ -132,19 +133,26 @@ export class Jobs {
     const { name: base, model } = this.#models.trainable(request.model)
     for (const param of ['training_file', 'validation_file'] as const) {
       const file = request[param]
-      if (file != null && !this.#files.list({ purpose: 'fine-tune' }).some(({ id }) => id === file))
+      if (file != null && this.#files.rows(file) === undefined)
         throw invalid(param, `No such File object: ${file}`)
     }
     const id = newId('ftjob-')
-    // The rows are counted later; keys of the config are checked now, while the client listens.
-    jobConfig(request, hyperparametersOf(request, 1), 0, 1, placesIn(this.path(id), model.path, request))
+    const rows = this.#files.rows(request.training_file) as number
+    // Keys of the config are checked while the client listens.
+    jobConfig(
+      request,
+      hyperparametersOf(request, rows),
+      0,
+      rows,
+      placesIn(this.path(id), model.path, request),
+    )
     await this.#records.begin(id)
     await this.#files.keepAs(request.training_file, this.path(id, 'training.jsonl'))
     if (request.validation_file != null)
       await this.#files.keepAs(request.validation_file, this.path(id, 'validation.jsonl'))
     const job: JobRecord = {
-      ...{ id, sequence: this.#records.nextSequence, request, base },
-      created_at: Math.floor(Date.now() / 1000),
+      ...{ id, sequence: this.#records.nextSequence(), request, base, rows },
+      created_at: seconds(),
       ...{ finished_at: null, status: 'validating_files', paused: false },
       seed: request.seed ?? randomInt(SEEDS),
       ...{ hyperparameters: null, fine_tuned_model: null, deleted: false, trained_tokens: null },
@@ -168,7 +176,7 @@ export class Jobs {
   /** @throws {ApiError} for a job that has ended */
   async cancel(id: string): Promise<JobRecord> {
     this.#expectOpen(id, 'cancel')
-    const job = await this.update(id, { status: 'cancelled', finished_at: Math.floor(Date.now() / 1000) })
+    const job = await this.update(id, { status: 'cancelled', finished_at: seconds() })
     await (await this.log(id)).message('Fine-tuning job cancelled')
     this.changed(id)
     return job

@@ -8,6 +8,7 @@ import { ConfigError } from '../core/errors.js'
 import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import { Turns } from '../native/handles.js'
+import { seconds } from './clock.js'
 import { unknownModel } from './errors.js'
 
 /** Adapters of one base that stay attached while nobody asks them. */
@@ -35,6 +36,8 @@ export interface TunedModel {
 export interface Answering {
   base: BaseModel
   adapters: readonly ActiveAdapter[]
+  /** Identifies the adapter; null for the base alone. */
+  revision: string | null
   /** Lets the adapter be detached. */
   release(): void
 }
@@ -46,7 +49,7 @@ interface Attached {
 
 /** A base with the adapters that are attached to it, the least recently asked first. */
 class Base {
-  readonly created = Math.floor(Date.now() / 1000)
+  readonly created = seconds()
   readonly #attached = new Map<string, Attached>()
   /** Adapters are attached one at a time, so that two requests do not attach the same one. */
   readonly #turns = new Turns()
@@ -153,7 +156,8 @@ export class Models {
    */
   async asked(name: string): Promise<Answering> {
     const base = this.#base(name)
-    if (base !== undefined) return { base: base.model.base, adapters: [], release: () => undefined }
+    if (base !== undefined)
+      return { base: base.model.base, adapters: [], revision: null, release: () => undefined }
     const tuned = this.#tuned.get(name)
     const own = tuned && this.#bases.get(tuned.base)
     if (tuned === undefined || own === undefined) throw unknownModel(name)
@@ -162,6 +166,7 @@ export class Models {
     return {
       base: own.model.base,
       adapters: [{ state, weight: 1, rank: null }],
+      revision: `${tuned.name} ${tuned.created}`,
       release: () => {
         attached.users--
       },

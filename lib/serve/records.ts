@@ -23,10 +23,12 @@ export interface Recorded {
 export class Records<T extends Recorded> {
   readonly #folder: string
   readonly #records: Map<string, T>
+  #sequence: number
 
   private constructor(folder: string, records: Map<string, T>) {
     this.#folder = folder
     this.#records = records
+    this.#sequence = this.all.at(-1)?.sequence ?? 0
   }
 
   /**
@@ -53,8 +55,9 @@ export class Records<T extends Recorded> {
     return [...this.#records.values()]
   }
 
-  get nextSequence(): number {
-    return Math.max(0, ...this.all.map(({ sequence }) => sequence)) + 1
+  /** A number for a new record, which no other one gets. */
+  nextSequence(): number {
+    return ++this.#sequence
   }
 
   get(id: string): T | undefined {

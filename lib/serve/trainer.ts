@@ -3,16 +3,21 @@
  * folder: after any end of the server, its run goes on from its newest checkpoint with the same bits.
  */
 import { existsSync } from 'node:fs'
-import { cp, mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { cp, mkdir, rename, rm } from 'node:fs/promises'
 import { LowrankError } from '../core/errors.js'
 import { errnoOf } from '../core/system-error.js'
 import type { Model } from '../model/model.js'
 import { rulesOf } from '../strategies/index.js'
+import { listCheckpoints } from '../train/checkpoints/checkpoint-folder.js'
 import { type RunConfig, trainOptions } from '../train/config/config.js'
-import type { EvalEvent, TrainEvent, TrainStep } from '../train/steps/events.js'
+import { foldersOf } from '../train/folders/output-folder.js'
+import type { MetricsLine } from '../train/records/event-schemas.js'
+import { readMetrics } from '../train/records/metrics-file.js'
+import type { EvalEvent, TrainStep } from '../train/steps/events.js'
+import { seconds } from './clock.js'
 import { asApiError } from './errors.js'
 import type { EventLog } from './event-log.js'
-import { countRows, type Files } from './files.js'
+import type { Files } from './files.js'
 import { newId } from './ids.js'
 import { hyperparametersOf, jobConfig, placesIn, stepsPerEpoch } from './job-request.js'
 import { checkpointName, isOver, type JobCheckpoint, type JobRecord, type Jobs, tunedName } from './jobs.js'
@@ -112,11 +117,10 @@ export class Trainer {
   }
 
   async #work(job: JobRecord, signal: AbortSignal): Promise<void> {
-    const { id, request } = job
+    const { id, request, rows } = job
     const { model } = this.#models.trainable(job.base)
     const log = await this.#jobs.log(id)
     const places = placesIn(this.#jobs.path(id), model.path, request)
-    const rows = await countRows(places.training, signal)
     const numbers = job.hyperparameters ?? hyperparametersOf(request, rows)
     const config = jobConfig(request, numbers, job.seed, rows, places)
     if (job.status === 'validating_files') {
@@ -141,6 +145,7 @@ export class Trainer {
   ): Promise<void> {
     const { id } = job
     const { dataset: data, evalDataset, outputDir, learningRate, strategy: given } = config
+    const { runDir } = foldersOf(outputDir, given)
     const probes = rulesOf(given).probe?.(given) !== undefined
     const options = trainOptions(config)
     const strategy = probes ? await model.probe(given, data, { ...options, evalDataset, signal }) : given
@@ -148,12 +153,11 @@ export class Trainer {
     let done = false
     let lastEval: EvalEvent | undefined
     try {
-      const resume = existsSync(outputDir)
       const run = adapter.train(data, {
         ...options,
         ...{ learningRate: learningRate as number, evalDataset, outputDir, report: true, signal },
-        resume: resume && (await hasCheckpoint(outputDir)),
-        force: resume,
+        resume: (await listCheckpoints(runDir)).length > 0,
+        force: existsSync(outputDir),
       })
       for await (const event of run.events()) {
         if (event.event === 'start' && this.#jobs.get(id).status !== 'running') {
@@ -172,7 +176,7 @@ export class Trainer {
     } finally {
       await adapter.detach()
     }
-    if (done) await this.#succeeded(id, outputDir, log)
+    if (done) await this.#succeeded(id, runDir, log)
   }
 
   async #stepped(id: string, step: TrainStep, plannedBytes: number, log: EventLog): Promise<void> {
@@ -221,8 +225,8 @@ export class Trainer {
     await log.message(`Checkpoint created at step ${step}`)
   }
 
-  async #succeeded(id: string, outputDir: string, log: EventLog): Promise<void> {
-    const lines = await metricsOf(outputDir)
+  async #succeeded(id: string, runDir: string, log: EventLog): Promise<void> {
+    const lines = await readMetrics(runDir)
     // Its id is written first, so that a server that is killed here makes no second file.
     const file = this.#jobs.get(id).result_files[0] ?? newId('file-')
     await this.#jobs.update(id, { result_files: [file] })
@@ -234,40 +238,20 @@ export class Trainer {
     await this.#jobs.update(id, {
       ...{ status: 'succeeded', finished_at: seconds(), fine_tuned_model: name },
       trained_tokens: lines.reduce(
-        (sum, line) => sum + (line.event === 'step' ? (line.supervised_tokens ?? 0) : 0),
+        (sum, line) => sum + (line.event === 'step' ? line.supervised_tokens : 0),
         0,
       ),
     })
   }
 }
 
-interface MetricsLine {
-  event: TrainEvent['event']
-  step?: number
-  loss?: number | null
-  supervised_tokens?: number
-}
-
-async function metricsOf(folder: string): Promise<MetricsLine[]> {
-  const text = await readFile(`${folder}/metrics.jsonl`, 'utf8')
-  return text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as MetricsLine)
-}
-
 /** The result file: one line a step, and empty cells for what was not measured there. */
 function csvOf(lines: readonly MetricsLine[]): string {
-  const valid = new Map(lines.flatMap(({ event, step, loss }) => (event === 'eval' ? [[step, loss]] : [])))
-  const rows = lines.flatMap(({ event, step, loss }) =>
-    event === 'step' ? [`${step},${loss ?? ''},,${valid.get(step) ?? ''},`] : [],
+  const valid = new Map(lines.flatMap((line) => (line.event === 'eval' ? [[line.step, line.loss]] : [])))
+  const rows = lines.flatMap((line) =>
+    line.event === 'step' ? [`${line.step},${line.loss ?? ''},,${valid.get(line.step) ?? ''},`] : [],
   )
   return [CSV, ...rows, ''].join('\n')
-}
-
-async function hasCheckpoint(folder: string): Promise<boolean> {
-  const { listCheckpoints } = await import('../train/checkpoints/checkpoint-folder.js')
-  return (await listCheckpoints(folder)).length > 0
 }
 
 function codeOf(error: unknown): string {
@@ -277,8 +261,4 @@ function codeOf(error: unknown): string {
 
 function rounded(loss: number): number | null {
   return Number.isFinite(loss) ? Number(loss.toFixed(6)) : null
-}
-
-function seconds(): number {
-  return Math.floor(Date.now() / 1000)
 }

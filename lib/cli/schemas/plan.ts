@@ -28,7 +28,7 @@ export const printed = z.object({
   trainable_parameters: count.describe('Numbers that train'),
   total_parameters: count.describe('All numbers of base and adapter'),
   peak_bytes: bytes.describe('Most bytes that training will hold at once'),
-  pinned_bytes: bytes.optional().describe('Of pinned memory of the host beside them, on a GPU'),
+  pinned_bytes: bytes.optional().describe('Pinned memory of the host in addition, on a GPU'),
   rows: z.array(planRow).readonly().describe('Parts of the peak; they add up to peak_bytes'),
   process: z
     .object({

@@ -210,7 +210,7 @@ export const trainEvents = [
       event: z.literal('plan'),
       time,
       peak_bytes: bytes.describe('Most bytes that the run will hold at once'),
-      pinned_bytes: bytes.optional().describe('Of pinned memory of the host beside them, on a GPU'),
+      pinned_bytes: bytes.optional().describe('Pinned memory of the host in addition, on a GPU'),
       runtime_bytes: named(bytes.optional(), { type: 'number', always: true }).describe(
         'Resident bytes of the process before it opened the model: Node.js and the program',
       ),

@@ -85,7 +85,7 @@ export interface PlanEvent {
   readonly event: 'plan'
   /** Most bytes that the run will hold at once. */
   readonly peakBytes: number
-  /** Of pinned memory of the host beside them, on a GPU. */
+  /** Pinned memory of the host in addition, on a GPU. */
   readonly pinnedBytes?: number
   /** Resident bytes of the process before it opened the model: Node.js and the program. */
   readonly runtimeBytes: number

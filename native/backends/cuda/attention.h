@@ -62,9 +62,10 @@ inline int32_t window_of(const Heads& heads) {
   return heads.window > 0 ? heads.window : std::numeric_limits<int32_t>::max();
 }
 
-/// Whether few tokens see many keys, which `decode` has kernels for; the room is the most that they need.
+/// True where few tokens see many keys, for which `decode` has kernels.
 bool decodes(const Attention& k);
 void decode(Launcher& launcher, const Attention& k, Ptr<std::byte> workspace);
+/// The most bytes that they need.
 int64_t decode_workspace(const Attention& k);
 
 }  // namespace lowrank::cuda

@@ -86,7 +86,7 @@ describe("OpenAI's client", () => {
     const checkpoints = (await client.fineTuning.jobs.checkpoints.list(job.id)).data
     expect(checkpoints.map(({ step_number }) => step_number)).toEqual([12, 6])
 
-    // What answers is the adapter that the run has saved: the same tokens as in a program of one's own.
+    // The adapter that the run has saved answers here with the same tokens as in a program of one's own.
     const own = await loadModel(BASE)
     const adapter = await own.loadAdapter(join(data, 'jobs', job.id, 'run'))
     const question = [{ role: 'user' as const, content: 'Say the number 7' }]
@@ -105,6 +105,7 @@ describe("OpenAI's client", () => {
     expect((await ask('gpt-4o-mini')).model).toBe('gpt-4o-mini')
     const early = await ask(checkpoints[1]?.fine_tuned_model_checkpoint as string)
     expect(early.system_fingerprint).toMatch(/^fp_/)
+    expect(early.system_fingerprint).not.toBe(answer.system_fingerprint)
 
     await client.models.delete(job.fine_tuned_model as string)
     await expect(ask(job.fine_tuned_model as string)).rejects.toThrow(NotFoundError)
@@ -272,6 +273,21 @@ describe("OpenAI's client", () => {
     expect(failed.error?.message).toContain(training_file)
     expect(failed.error?.message).not.toContain(data)
     expect(asked.reports).toEqual([])
+  })
+
+  test('trains in private, where the log of the run is apart from its adapter', async () => {
+    const training_file = await upload(client, rowsOf(40))
+    const strategy = {
+      ...{ name: 'dp-dylora', privacy_unit: 'example', adapter: { name: 'dylora', r: 4 } },
+      ...{ noise_multiplier: 1, rounds: 4, cohort: 8 },
+    }
+    const { id } = await client.fineTuning.jobs.create(
+      withConfig({ model: 'base', training_file }, { strategy, max_seq_length: 64 }),
+    )
+    const job = await ended(client, id)
+    expect(job).toMatchObject({ status: 'succeeded', error: null })
+    const csv = await (await client.files.content(job.result_files[0] as string)).text()
+    expect(csv.trimEnd().split('\n')).toHaveLength(5)
   })
 
   test('pauses a job, lets another one pass, goes on, and cancels', async () => {

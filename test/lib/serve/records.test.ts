@@ -12,7 +12,7 @@ test('records are found again in their order, and what has none is removed', asy
   const records = await open(folder)
   for (const id of ['file-b', 'file-a']) {
     await records.begin(id)
-    await records.put({ id, sequence: records.nextSequence })
+    await records.put({ id, sequence: records.nextSequence() })
   }
   mkdirSync(join(folder, 'file-half'))
   mkdirSync(join(folder, 'of-somebody'))
