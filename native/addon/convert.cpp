@@ -306,8 +306,23 @@ ForwardInput to_forward_input(const Fields& fields) {
 std::optional<Sampling> to_sampling(const Fields& fields) {
   if (!fields.has("sampling")) return std::nullopt;
   const Fields s(fields.get("sampling"), "sampling");
-  return Sampling{static_cast<float>(s.number("temperature")), s.integer("topK"), static_cast<float>(s.number("topP")),
-                  static_cast<uint64_t>(s.integer("seed")), static_cast<uint64_t>(s.integer("position"))};
+  Sampling sampling;
+  sampling.temperature = static_cast<float>(s.number("temperature"));
+  sampling.top_k = s.integer("topK");
+  sampling.top_p = static_cast<float>(s.number("topP"));
+  sampling.seed = static_cast<uint64_t>(s.integer("seed"));
+  sampling.position = static_cast<uint64_t>(s.integer("position"));
+  if (s.has("frequencyPenalty")) sampling.frequency_penalty = static_cast<float>(s.number("frequencyPenalty"));
+  if (s.has("presencePenalty")) sampling.presence_penalty = static_cast<float>(s.number("presencePenalty"));
+  if (s.has("drawn")) sampling.drawn = s.ids("drawn");
+  if (s.has("logitBias")) {
+    const Fields bias(s.get("logitBias"), "logitBias");
+    const std::vector<int32_t> ids = bias.ids("ids");
+    const std::vector<float> values = bias.floats("values");
+    if (ids.size() != values.size()) bias.wrong("values", "as long as its ids");
+    for (size_t i = 0; i < ids.size(); ++i) sampling.logit_bias.emplace_back(ids[i], values[i]);
+  }
+  return sampling;
 }
 
 KernelStudy to_kernel_study(Napi::Value value) {

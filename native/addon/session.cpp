@@ -186,17 +186,20 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     auto input = std::make_shared<ForwardInput>(to_forward_input(fields));
     const bool want_logits = fields.flag("wantLogits", false), want_log_prob = fields.flag("wantLogProb", false);
     const std::optional<Sampling> sampling = to_sampling(fields);
+    const std::optional<int64_t> top =
+        fields.has("topLogProbs") ? std::optional(fields.integer("topLogProbs")) : std::nullopt;
     if (sampling && input->rows.empty())
       throw to_js(env, "SHAPE", "a token is drawn from the last row, and no row is wanted");
     struct Drawn {
       std::optional<int32_t> token;
       std::optional<double> log_prob;
+      std::optional<OwnLogProbs> own;
       std::vector<float> logits;
     };
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<Drawn>(
         env,
-        [session, plan, input, want_logits, want_log_prob, sampling](Context& context, const CancelFlag& cancel) {
+        [session, plan, input, want_logits, want_log_prob, sampling, top](Context& context, const CancelFlag& cancel) {
           const HostView<const float> logits = session->forward(context, plan, *input, cancel);
           const int64_t vocab = session->graph().labels, rows = static_cast<int64_t>(input->rows.size());
           Drawn drawn;
@@ -204,6 +207,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
             const float* const last = logits.data() + (rows - 1) * vocab;
             drawn.token = sample_token(last, vocab, *sampling);
             if (want_log_prob) drawn.log_prob = log_probability(last, vocab, *drawn.token, sampling->temperature);
+            if (top) drawn.own = own_log_probs(last, vocab, *drawn.token, *top);
           }
           if (want_logits) drawn.logits.assign(logits.begin(), logits.begin() + rows * vocab);
           return drawn;
@@ -212,6 +216,15 @@ class SessionHandle : public Handle<SessionHandle, Session> {
           Napi::Object result = Napi::Object::New(e);
           if (drawn.token) result.Set("token", *drawn.token);
           if (drawn.log_prob) result.Set("logProb", *drawn.log_prob);
+          if (drawn.own) {
+            Napi::Object own = Napi::Object::New(e);
+            own.Set("logProb", drawn.own->log_prob);
+            Napi::Int32Array ids = Napi::Int32Array::New(e, drawn.own->top.size());
+            std::copy(drawn.own->top.begin(), drawn.own->top.end(), ids.Data());
+            own.Set("top", ids);
+            own.Set("topLogProbs", from_doubles(e, drawn.own->top_log_probs));
+            result.Set("own", own);
+          }
           if (want_logits) {
             Napi::Float32Array logits = Napi::Float32Array::New(e, drawn.logits.size());
             std::copy(drawn.logits.begin(), drawn.logits.end(), logits.Data());

@@ -1,6 +1,7 @@
 #include "runtime/sampling.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 #include <vector>
@@ -11,21 +12,67 @@
 
 namespace lowrank {
 
-int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling) {
+namespace {
+
+/// The logits after penalties and biases, in `changed` where there are any.
+const float* changed_logits(const float* logits, int64_t vocab, const Sampling& sampling, std::vector<float>& changed) {
+  const bool penalties = sampling.frequency_penalty != 0 || sampling.presence_penalty != 0;
+  if (!penalties && sampling.logit_bias.empty()) return logits;
+  changed.assign(logits, logits + vocab);
+  const auto logit = [&](int32_t id) -> float& {
+    if (id < 0 || id >= vocab) fail("CONFIG", "token ", id, " is not in the vocabulary of ", vocab, " tokens");
+    return changed[id];
+  };
+  if (penalties) {
+    std::vector<bool> seen(vocab);
+    for (const int32_t id : sampling.drawn) {
+      logit(id) -= sampling.frequency_penalty + (seen[id] ? 0 : sampling.presence_penalty);
+      seen[id] = true;
+    }
+  }
+  for (const auto& [id, bias] : sampling.logit_bias) logit(id) += bias;
+  return changed.data();
+}
+
+/// Tokens that may be drawn, ascending.
+std::vector<int32_t> candidates_of(int64_t vocab, TokenRules* rules) {
+  std::vector<int32_t> ids;
+  if (rules == nullptr) {
+    ids.resize(vocab);
+    std::iota(ids.begin(), ids.end(), 0);
+    return ids;
+  }
+  const std::vector<uint64_t>& allowed = rules->allowed(vocab);
+  for (size_t word = 0; word < allowed.size(); ++word)
+    for (uint64_t bits = allowed[word]; bits != 0; bits &= bits - 1)
+      ids.push_back(static_cast<int32_t>(word * 64 + std::countr_zero(bits)));
+  if (ids.empty()) fail("UNSUPPORTED", "no token of the vocabulary goes on as the format of the answer requires");
+  return ids;
+}
+
+int32_t drawn_token(const float* own, int64_t vocab, const Sampling& sampling) {
   for (int64_t i = 0; i < vocab; ++i)
-    if (!std::isfinite(logits[i]))
-      fail("DIVERGED", "the logit of token ", i, " is ", logits[i], ", so no token can be drawn; the weights or the ",
+    if (!std::isfinite(own[i]))
+      fail("DIVERGED", "the logit of token ", i, " is ", own[i], ", so no token can be drawn; the weights or the ",
            "adapter hold values that are not finite");
-  const float* const best = std::max_element(logits, logits + vocab);
-  if (sampling.temperature <= 0) return static_cast<int32_t>(best - logits);
+  std::vector<float> changed;
+  const float* const logits = changed_logits(own, vocab, sampling, changed);
+  const bool greedy = sampling.temperature <= 0;
+  if (greedy && !sampling.rules) return static_cast<int32_t>(std::max_element(logits, logits + vocab) - logits);
   // Tokens come off a heap, the likeliest first, until one is drawn: most often the first few, so not all are sorted.
   // Ties go to the lower id.
   const auto worse = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] < logits[b] : a > b; };
+  std::vector<int32_t> heap = candidates_of(vocab, sampling.rules.get());
+  const int32_t best = *std::max_element(heap.begin(), heap.end(), worse);
+  if (greedy) return best;
   const auto mass_of = [&](int64_t id) {
-    return math::exp((static_cast<double>(logits[id]) - *best) / sampling.temperature);
+    return math::exp((static_cast<double>(logits[id]) - logits[best]) / sampling.temperature);
   };
-  std::vector<int32_t> heap(vocab);
-  std::iota(heap.begin(), heap.end(), 0);
+  size_t count = heap.size();
+  double total = 0;
+  const bool cut = sampling.top_k > 0 && sampling.top_k < static_cast<int64_t>(count);
+  if (!cut)
+    for (const int32_t id : heap) total += mass_of(id);
   std::make_heap(heap.begin(), heap.end(), worse);
   struct Candidate {
     int32_t id;
@@ -40,13 +87,9 @@ int32_t sample_token(const float* logits, int64_t vocab, const Sampling& samplin
     }
     return candidates[index];
   };
-  size_t count = static_cast<size_t>(vocab);
-  double total = 0;
-  if (sampling.top_k > 0 && sampling.top_k < vocab) {
+  if (cut) {
     count = static_cast<size_t>(sampling.top_k);
     for (size_t i = 0; i < count; ++i) total += candidate(i).mass;
-  } else {
-    for (int64_t id = 0; id < vocab; ++id) total += mass_of(id);
   }
   if (sampling.top_p < 1) {
     double kept = 0;
@@ -60,6 +103,32 @@ int32_t sample_token(const float* logits, int64_t vocab, const Sampling& samplin
   for (size_t i = 0; i < count; ++i)
     if ((passed += candidate(i).mass) > draw) return candidate(i).id;
   return candidate(count - 1).id;
+}
+
+}  // namespace
+
+int32_t sample_token(const float* logits, int64_t vocab, const Sampling& sampling) {
+  const int32_t token = drawn_token(logits, vocab, sampling);
+  if (sampling.rules) sampling.rules->accept(token);
+  return token;
+}
+
+OwnLogProbs own_log_probs(const float* logits, int64_t vocab, int32_t token, int64_t top) {
+  const double most = *std::max_element(logits, logits + vocab);
+  double total = 0;
+  for (int64_t id = 0; id < vocab; ++id) total += math::exp(logits[id] - most);
+  const double log_total = math::log(total);
+  const auto log_prob = [&](int32_t id) { return (logits[id] - most) - log_total; };
+  OwnLogProbs own{log_prob(token), {}, {}};
+  if (top <= 0) return own;
+  std::vector<int32_t> order(vocab);
+  std::iota(order.begin(), order.end(), 0);
+  const auto better = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
+  const auto end = order.begin() + std::min(top, vocab);
+  std::partial_sort(order.begin(), end, order.end(), better);
+  own.top.assign(order.begin(), end);
+  for (const int32_t id : own.top) own.top_log_probs.push_back(log_prob(id));
+  return own;
 }
 
 double log_probability(const float* logits, int64_t vocab, int32_t token, float temperature) {

@@ -83,6 +83,26 @@ export interface Sampling {
   seed: number
   /** Counter for the random draw. */
   position: number
+  /** Subtracted from a token's logit for each time that it is among `drawn`, before the temperature. Default 0. */
+  frequencyPenalty?: number
+  /** Subtracted once from the logit of each token among `drawn`. Default 0. */
+  presencePenalty?: number
+  /** The answer so far, if there are penalties. */
+  drawn?: Int32Array
+  /** Added to the logits of tokens. */
+  logitBias?: { ids: Int32Array; values: Float32Array }
+}
+
+/**
+ * Log-probabilities in nats in the model's own distribution, which temperature, penalties, biases, and grammars do not
+ * change.
+ */
+export interface OwnLogProbs {
+  /** Of the drawn token. */
+  logProb: number
+  /** The likeliest tokens, in descending order; ties by id. */
+  top: Int32Array
+  topLogProbs: Float64Array
 }
 
 export interface ForwardInput {
@@ -102,12 +122,15 @@ export interface ForwardInput {
   sampling?: Sampling
   /** Return the log-probability of that token. */
   wantLogProb?: boolean
+  /** Return `own`, with this many of the likeliest tokens. */
+  topLogProbs?: number
 }
 
 export interface ForwardResult {
   token?: number
   /** Log-probability of `token` in nats: the softmax of logits / temperature over the whole vocabulary. */
   logProb?: number
+  own?: OwnLogProbs
   logits?: Float32Array
 }
 

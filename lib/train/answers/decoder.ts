@@ -3,7 +3,14 @@
  * from the cache; then tokens are sampled one at a time and appended to the cache.
  */
 import { type ActiveAdapter, type BaseModel, openActive } from '../../base/base.js'
-import type { ForwardInput, ForwardResult, NativeSession, PlanOptions, Sampling } from '../../native/addon.js'
+import type {
+  ForwardInput,
+  ForwardResult,
+  NativeSession,
+  OwnLogProbs,
+  PlanOptions,
+  Sampling,
+} from '../../native/addon.js'
 import { settled } from '../../native/handles.js'
 import { STATE_BLOCKS } from '../../native/lists.js'
 import { closeSession } from '../../native/session.js'
@@ -24,8 +31,13 @@ export interface DecodeControl {
    * Called with each sampled token and its log-probability, in nats, among all tokens at the sampling
    * temperature.
    */
-  onToken?: ((token: number, logProb: number) => void) | undefined
+  onToken?: ((token: number, logProb: number, own: OwnLogProbs | undefined) => void) | undefined
+  /** Also give `onToken` the log-probability in the model's own distribution, and those of this many tokens. */
+  topLogProbs?: number | undefined
 }
+
+/** How tokens are sampled; `position` and `drawn` follow from the answer. */
+export type AnswerSampling = Omit<Sampling, 'position' | 'drawn'>
 
 export class Decoder {
   readonly #base: BaseModel
@@ -84,13 +96,12 @@ export class Decoder {
    * Yields tokens after a prompt, without end; the caller stops iterating. Prompt and answer must fit in the
    * cache.
    * @param limit the most tokens that the caller will request
-   * @param sampling without `position`, which counts the sampled tokens
    */
   async *tokens(
     prompt: Int32Array,
     limit: number,
-    sampling: Omit<Sampling, 'position'>,
-    { signal, onPromptProgress, onToken }: DecodeControl = {},
+    sampling: AnswerSampling,
+    { signal, onPromptProgress, onToken, topLogProbs }: DecodeControl = {},
   ): AsyncGenerator<number, void, void> {
     // The last sampled token is never fed back.
     const reach = prompt.length + limit - 1
@@ -108,16 +119,23 @@ export class Decoder {
       progress()
     }
     let input = prompt.slice(past)
+    const penalized = Boolean(sampling.frequencyPenalty || sampling.presencePenalty)
+    const answer: number[] = []
     for (let position = 0; ; position++) {
       const rows = Int32Array.of(input.length - 1)
-      const drawn = { ...sampling, position }
-      const { token, logProb } = (await this.#forward(
-        { tokens: input, past, reach, rows, sampling: drawn, wantLogProb: onToken !== undefined },
+      const drawn = penalized ? { drawn: Int32Array.from(answer) } : {}
+      const wanted = {
+        wantLogProb: onToken !== undefined,
+        ...(topLogProbs === undefined ? {} : { topLogProbs }),
+      }
+      const { token, logProb, own } = (await this.#forward(
+        { tokens: input, past, reach, rows, sampling: { ...sampling, position, ...drawn }, ...wanted },
         signal,
-      )) as { token: number; logProb?: number }
+      )) as ForwardResult & { token: number }
       past += input.length
       if (position === 0) progress()
-      onToken?.(token, logProb as number)
+      onToken?.(token, logProb as number, own)
+      if (penalized) answer.push(token)
       yield token
       input = Int32Array.of(token)
     }

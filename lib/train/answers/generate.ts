@@ -19,7 +19,7 @@ import {
   promptIds,
   promptShape,
 } from '../rows/prompting.js'
-import { type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
+import { type AnswerSampling, type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
 
 /** Options of text generation. */
 export interface GenerateOptions {
@@ -140,6 +140,9 @@ export async function lastOf(text: AsyncGenerator<string, Generation, void>): Pr
   }
 }
 
+/** What only some callers may change of the logits. */
+export type LogitChanges = Omit<AnswerSampling, 'temperature' | 'topK' | 'topP' | 'seed'>
+
 /** Samples tokens until an end token, a stop text, or the limit, yielding their text. */
 export async function* decodeText(
   decoder: Decoder,
@@ -149,8 +152,10 @@ export async function* decodeText(
   limit: number,
   options: GenerateOptions,
   control: DecodeControl,
+  changes: LogitChanges = {},
 ): AsyncGenerator<string, Generation, void> {
   const { temperature, topK, topP, seed } = options
+  const sampling = { temperature, topK, topP, seed, ...changes }
   const stream = tokenizer.decodeStream({ skipSpecialTokens: !options.keepSpecialTokens, continues: true })
   const gate = new StopGate(options.stop)
   const tokenIds: number[] = []
@@ -159,7 +164,7 @@ export async function* decodeText(
   let seconds: number
   let end: string | undefined
   try {
-    for await (const token of decoder.tokens(prompt, limit, { temperature, topK, topP, seed }, control)) {
+    for await (const token of decoder.tokens(prompt, limit, sampling, control)) {
       // The first token counts as prompt processing time.
       if (tokenIds.length === 0) begin = performance.now()
       if (ends.has(token)) {

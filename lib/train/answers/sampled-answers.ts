@@ -68,7 +68,7 @@ export async function drawAnswer(
   signal: AbortSignal | undefined,
 ): Promise<Required<Sample>> {
   const drawn: [token: number, logProb: number][] = []
-  const control = { signal, onToken: (...one: [number, number]) => void drawn.push(one) }
+  const control = { signal, onToken: (token: number, logProb: number) => void drawn.push([token, logProb]) }
   const answer = decodeText(decoder, tokenizer, prompt, ends, limit, options, control)
   const { text, finishReason } = await lastOf(answer)
   const after = (values: number[]) => Float64Array.of(...new Float64Array(prompt.length), ...values)

@@ -58,3 +58,64 @@ TEST("a token is drawn as if all had been sorted") {
           CHECK_EQ(sample_token(logits.data(), 1000, sampling), drawn_by_sorting(logits, sampling));
         }
 }
+
+TEST("penalties and biases change the logits by hand-computed amounts") {
+  const float logits[] = {2.0f, 1.75f, 1.0f, 0.0f};
+  Sampling sampling;
+  sampling.drawn = {0, 0, 1};
+  sampling.frequency_penalty = 0.1f;  // 1.8, 1.65
+  CHECK_EQ(sample_token(logits, 4, sampling), 0);
+  sampling.frequency_penalty = 0.3f;  // 1.4, 1.45
+  CHECK_EQ(sample_token(logits, 4, sampling), 1);
+  sampling.presence_penalty = 0.5f;  // 0.9, 0.95, 1
+  CHECK_EQ(sample_token(logits, 4, sampling), 2);
+  sampling.logit_bias = {{3, 100.0f}};
+  CHECK_EQ(sample_token(logits, 4, sampling), 3);
+  sampling.logit_bias = {{2, -100.0f}};
+  CHECK_EQ(sample_token(logits, 4, sampling), 1);
+  sampling.logit_bias = {{4, 1.0f}};
+  CHECK_THROWS(sample_token(logits, 4, sampling), "token 4 is not in the vocabulary of 4 tokens");
+}
+
+namespace {
+
+struct OnlyOdd : TokenRules {
+  std::vector<uint64_t> bits;
+  std::vector<int32_t> taken;
+  const std::vector<uint64_t>& allowed(int64_t vocab) override {
+    bits.assign((vocab + 63) / 64, 0);
+    for (int64_t id = 1; id < vocab; id += 2) bits[id / 64] |= uint64_t{1} << (id % 64);
+    return bits;
+  }
+  void accept(int32_t token) override { taken.push_back(token); }
+};
+
+}  // namespace
+
+TEST("tokens that the rules exclude are as if they were not in the vocabulary") {
+  std::vector<float> logits(200), odd;
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(counter_hash(2, i) % 64) / 8;
+  for (size_t i = 1; i < logits.size(); i += 2) odd.push_back(logits[i]);
+  const auto rules = std::make_shared<OnlyOdd>();
+  for (const float temperature : {0.0f, 1.0f})
+    for (const int64_t top_k : {0, 7})
+      for (const float top_p : {0.5f, 1.0f})
+        for (uint64_t position = 0; position < 50; ++position) {
+          Sampling sampling{temperature, top_k, top_p, 3, position};
+          const int32_t expected = 2 * sample_token(odd.data(), 100, sampling) + 1;
+          sampling.rules = rules;
+          CHECK_EQ(sample_token(logits.data(), 200, sampling), expected);
+          CHECK_EQ(rules->taken.back(), expected);
+        }
+}
+
+TEST("log-probabilities of the model's own distribution by hand") {
+  // Probabilities 1/2, 1/4, 1/8, 1/8.
+  const float ln2 = 0.6931471805599453f, logits[] = {5, 5 + 2 * ln2, 5 + ln2, 5};
+  const OwnLogProbs own = own_log_probs(logits, 4, 3, 3);
+  CHECK_CLOSE(own.log_prob, -3 * double{ln2}, 1e-6);
+  CHECK(own.top == (std::vector<int32_t>{1, 2, 0}));
+  for (int i = 0; i < 3; ++i) CHECK_CLOSE(own.top_log_probs[i], -(i + 1) * double{ln2}, 1e-6);
+  CHECK_EQ(own_log_probs(logits, 4, 0, 0).top.size(), 0u);
+  CHECK_EQ(own_log_probs(logits, 4, 0, 20).top.size(), 4u);
+}
