@@ -15,6 +15,7 @@ import { addon, type Category } from '../native/addon.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { loadConfig, loadQuantization, type RunConfig, trainOptions } from '../train/config/config.js'
 import { configText } from '../train/config/config-schema.js'
+import { memorySettings } from '../train/config/preflight.js'
 import { saveConfig, savedConfig } from '../train/folders/output-folder.js'
 import type { ExactMatch } from '../train/measures/exact-match.js'
 import { lineOf } from '../train/records/metrics-file.js'
@@ -31,7 +32,6 @@ import { loadShown } from './subject.js'
 import { stopped } from './train-end.js'
 import { noteShortage } from './train-notes.js'
 import { TrainProgress } from './train-progress.js'
-import { memorySettings } from './train-room.js'
 
 /** Data in the package. */
 const FOLDER = join(packageRoot, 'demo')

@@ -12,6 +12,7 @@ import { type MemorySettings, memoryAdvice } from '../planning/room.js'
 import { timelineSvg, timelineText } from '../planning/timeline.js'
 import { loadConfig, type RunConfig } from '../train/config/config.js'
 import { withLabels } from '../train/config/labels.js'
+import { memorySettings } from '../train/config/preflight.js'
 import { onSplit } from '../train/config/split.js'
 import { rowData } from '../train/records/event-schemas.js'
 import type { RunTime } from '../train/run/run-time.js'
@@ -33,7 +34,6 @@ import { type Target, targetOf } from './plan/target.js'
 import { plannedPrivacy, privacyLines } from './privacy.js'
 import type { Printed } from './schemas.js'
 import { timeData, timeText } from './time.js'
-import { memorySettings } from './train-room.js'
 
 interface Options extends Shape {
   set?: string[]

@@ -10,7 +10,7 @@ import type { Model } from '../model/model.js'
 import { modelName, type ServeOptions, serve } from '../serve/index.js'
 import { loadConfig, loadQuantization } from '../train/config/config.js'
 import { UsageError } from './errors.js'
-import { collect, examples, notedOn } from './help.js'
+import { collect, examples, memoryFlag, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { serveFlags } from './live.js'
 import { Output } from './output.js'
@@ -26,6 +26,7 @@ interface Options {
   quantization?: string
   precision?: string
   device?: string
+  memory?: number
   json?: boolean
 }
 
@@ -45,6 +46,11 @@ export function configure(command: Command): void {
   command.option('--quantization <type>', 'of the models: none (default), nf4, fp4, int8, or keep')
   command.option('--precision <type>', 'auto (default), fp32, or bf16')
   command.option('--device <name>', 'auto (default), cpu, cuda, or cuda:N for one of several GPUs')
+  command.option(
+    '--memory <size>',
+    'most memory that models and jobs may take, such as 8GiB (default: what is free, or the memory of the GPU)',
+    memoryFlag,
+  )
   serveFlags(command)
   examples(command, [
     'lowrank serve --model SmolLM2-135M-Instruct',
@@ -68,13 +74,14 @@ async function served(
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
-  const { host = '127.0.0.1', port, data } = options
+  const { host = '127.0.0.1', port, data, memory } = options
   const token = options.token ?? process.env[TOKEN]
   const { models, tuned } = await loaded(path, options, output, signal)
   const aliases = new Map((options.alias ?? []).map(pairOf))
   const service = await serve({
     ...{ models, tuned, aliases, host, data: resolve(data) },
     ...(port === undefined ? {} : { port }),
+    ...(memory === undefined ? {} : { memory }),
     ...(token === undefined ? {} : { token }),
     report: (message) => output.note(`error: ${message}`),
   }).catch(async (error) => {

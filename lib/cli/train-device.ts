@@ -5,8 +5,8 @@ import { translated } from '../native/errors.js'
 import { ownBytes, sizesOf } from '../planning/cards.js'
 import { openPlanner } from '../planning/plan.js'
 import type { RunConfig } from '../train/config/config.js'
+import { planShape } from '../train/config/preflight.js'
 import type { Output } from './output.js'
-import { shapeOf } from './plan/planned.js'
 
 export async function deviceFor(
   config: RunConfig,
@@ -19,7 +19,7 @@ export async function deviceFor(
   if (card === undefined) return 'cpu'
   const { revision } = config
   const { plan } = await openPlanner(config.model, {
-    ...shapeOf(config),
+    ...planShape(config),
     ...{ card: sizesOf(card), revision, signal },
   })
   const { peakBytes } = plan()

@@ -3,11 +3,10 @@ import { formatBytes } from '../core/bytes.js'
 import { cardOf, type DeviceOption, deviceOf } from '../native/device.js'
 import { sizesOf } from '../planning/cards.js'
 import { openPlanner } from '../planning/plan.js'
-import { checkRoom, type MemorySettings } from '../planning/room.js'
+import { checkRoom } from '../planning/room.js'
 import type { RunConfig } from '../train/config/config.js'
+import { memorySettings, pagedHere, planShape } from '../train/config/preflight.js'
 import type { Processes } from '../train/processes/processes.js'
-import type { TrainingDefaults } from '../weights/quantization.js'
-import { pagedHere, shapeOf } from './plan/planned.js'
 
 /**
  * @param call the config and its overrides, as on a command line
@@ -25,7 +24,7 @@ export async function checkFits(
   const card = cardOf(deviceOf(device, ranks.place))
   const { rank, size } = ranks
   const planner = await openPlanner(config.model, {
-    ...shapeOf(config),
+    ...planShape(config),
     ...{ revision: config.revision, signal },
     ...(card ? { card: sizesOf(card) } : {}),
     ...(config.split === 'layers' && size > 1 ? { part: { rank, ranks: size } } : {}),
@@ -39,14 +38,4 @@ export async function checkFits(
     memorySettings(config, planner),
     `\`npx lowrank plan ${call} --fit ${formatBytes(available).replace(' ', '')}\` looks for settings that fit; --force trains all the same.`,
   )
-}
-
-/** The settings of a run that its memory depends on. */
-export function memorySettings(config: RunConfig, held: TrainingDefaults): MemorySettings {
-  const typeOf = (quantization: TrainingDefaults['quantization']) => quantization?.type ?? 'none'
-  return {
-    ...config,
-    quantization: typeOf(held.quantization),
-    embeddingQuantization: typeOf(held.embeddingQuantization),
-  }
 }

@@ -18,7 +18,7 @@ import { resumedStrategy } from '../train/checkpoints/state-file.js'
 import { loadConfig, loadQuantization, type RunConfig, trainOptions } from '../train/config/config.js'
 import { configText } from '../train/config/config-schema.js'
 import { withLabels } from '../train/config/labels.js'
-import { checkRun } from '../train/config/preflight.js'
+import { checkRun, memorySettings } from '../train/config/preflight.js'
 import { checkSplit, onSplit } from '../train/config/split.js'
 import { foldersOf, saveConfig } from '../train/folders/output-folder.js'
 import type { SampleProgress } from '../train/objectives/policy.js'
@@ -54,7 +54,7 @@ import {
 } from './train-notes.js'
 import { TrainProgress } from './train-progress.js'
 import { rateOf } from './train-rate.js'
-import { checkFits, memorySettings } from './train-room.js'
+import { checkFits } from './train-room.js'
 
 interface Options {
   set?: string[]

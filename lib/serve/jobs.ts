@@ -1,8 +1,9 @@
 /** Fine-tuning jobs: their records, what clients see of them, and what they may be told. */
 import { randomInt } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import { Turns } from '../native/handles.js'
 import { seconds } from './clock.js'
-import { ApiError, invalid } from './errors.js'
+import { ApiError, asApiError, invalid } from './errors.js'
 import { EventLog, type JobEvent } from './event-log.js'
 import type { Files } from './files.js'
 import { isId, newId } from './ids.js'
@@ -16,6 +17,7 @@ import {
   methodOf,
   placesIn,
 } from './job-request.js'
+import type { Memory } from './memory.js'
 import type { Models } from './models.js'
 import { type Recorded, Records } from './records.js'
 
@@ -41,6 +43,8 @@ export interface JobRecord extends Recorded {
   base: string
   /** Rows of the training file. */
   rows: number
+  /** Peak memory of the run with its base, as planned when the job was created. */
+  planned_bytes: number
   created_at: number
   finished_at: number | null
   status: JobStatus
@@ -61,31 +65,33 @@ export interface JobProgress {
   step: number
   total_steps: number
   seconds_left: number
-  planned_bytes: number
 }
 
 export class Jobs {
   readonly #records: Records<JobRecord>
   readonly #files: Files
   readonly #models: Models
+  readonly #memory: Memory
+  /** Records are changed one at a time, so that no change undoes another one. */
+  readonly #turns = new Turns()
   readonly #logs = new Map<string, Promise<EventLog>>()
   /** Progress by the ids of running jobs. */
   readonly progress = new Map<string, JobProgress>()
   /** Called when a job was added or told something. */
   changed: (id: string) => void = () => undefined
 
-  private constructor(records: Records<JobRecord>, files: Files, models: Models) {
+  private constructor(records: Records<JobRecord>, files: Files, models: Models, memory: Memory) {
     this.#records = records
     this.#files = files
     this.#models = models
+    this.#memory = memory
   }
 
   /** Opens the jobs of a data folder, whose finished ones answer again. */
-  static async open(folder: string, files: Files, models: Models): Promise<Jobs> {
+  static async open(folder: string, files: Files, models: Models, memory: Memory): Promise<Jobs> {
     const jobs = new Jobs(
       await Records.open<JobRecord>(folder, (name) => isId('ftjob-', name)),
-      files,
-      models,
+      ...([files, models, memory] as const),
     )
     for (const job of jobs.#records.all) jobs.announce(job)
     return jobs
@@ -126,7 +132,7 @@ export class Jobs {
 
   /**
    * Creates a job. Its files get second names in its folder, so that they may be deleted meanwhile.
-   * @throws {ApiError} for a request that cannot become a job
+   * @throws {ApiError} for a request that cannot become a job, also for lack of memory
    */
   async create(body: unknown): Promise<JobRecord> {
     const request = jobRequest(body)
@@ -138,20 +144,20 @@ export class Jobs {
     }
     const id = newId('ftjob-')
     const rows = this.#files.rows(request.training_file) as number
-    // Keys of the config are checked while the client listens.
-    jobConfig(
-      request,
-      hyperparametersOf(request, rows),
-      0,
-      rows,
-      placesIn(this.path(id), model.path, request),
-    )
+    // Keys of the config, and its memory, are checked while the client listens.
+    const places = placesIn(this.path(id), model.path, request)
+    const config = jobConfig(request, hyperparametersOf(request, rows), 0, rows, places)
+    const planned = await this.#memory.planned(model, config).catch((error: unknown) => {
+      throw asApiError(error, 'lowrank')
+    })
+    this.#memory.expectRoom(model, planned)
     await this.#records.begin(id)
     await this.#files.keepAs(request.training_file, this.path(id, 'training.jsonl'))
     if (request.validation_file != null)
       await this.#files.keepAs(request.validation_file, this.path(id, 'validation.jsonl'))
     const job: JobRecord = {
       ...{ id, sequence: this.#records.nextSequence(), request, base, rows },
+      planned_bytes: planned.plannedBytes,
       created_at: seconds(),
       ...{ finished_at: null, status: 'validating_files', paused: false },
       seed: request.seed ?? randomInt(SEEDS),
@@ -166,11 +172,16 @@ export class Jobs {
     return job
   }
 
-  async update(id: string, changes: Partial<Omit<JobRecord, 'id' | 'sequence'>>): Promise<JobRecord> {
-    const job = { ...this.get(id), ...changes }
-    await this.#records.put(job)
-    this.announce(job)
-    return job
+  /** Changes a record. A job that is over stays as it ended: changes with a status are then dropped. */
+  update(id: string, changes: Partial<Omit<JobRecord, 'id' | 'sequence'>>): Promise<JobRecord> {
+    return this.#turns.run(async () => {
+      const now = this.get(id)
+      if (isOver(now.status) && changes.status !== undefined) return now
+      const job = { ...now, ...changes }
+      await this.#records.put(job)
+      this.announce(job)
+      return job
+    })
   }
 
   /** @throws {ApiError} for a job that has ended */
@@ -265,6 +276,10 @@ export function jobObject(job: JobRecord, progress: JobProgress | undefined) {
     ...{ user_provided_suffix: request.suffix ?? null, metadata: request.metadata ?? null, integrations: [] },
     estimated_finish: progress === undefined ? null : Math.round(Date.now() / 1000 + progress.seconds_left),
     ...{ usage_metrics: null, shared_with_openai: false },
-    lowrank: { state: paused && !isOver(status) ? 'paused' : status, ...progress },
+    lowrank: {
+      state: paused && !isOver(status) ? 'paused' : status,
+      planned_bytes: job.planned_bytes,
+      ...progress,
+    },
   }
 }

@@ -71,6 +71,11 @@ class Base {
     })
   }
 
+  /** Detaches all adapters that nobody asks now. */
+  detachIdle(): Promise<void> {
+    return this.#turns.run(() => this.#detachIdle(0))
+  }
+
   /** Detaches an adapter whose folder is about to go. */
   drop(path: string): Promise<void> {
     return this.#turns.run(async () => {
@@ -94,6 +99,7 @@ export class Models {
   readonly #bases = new Map<string, Base>()
   readonly #aliases: ReadonlyMap<string, string>
   readonly #tuned = new Map<string, TunedModel>()
+  #answering = 0
 
   /**
    * @param bases by the names that they are asked by
@@ -128,6 +134,21 @@ export class Models {
     return [...bases, ...aliases, ...tuned]
   }
 
+  /** The loaded models. */
+  get bases(): Model[] {
+    return [...this.#bases.values()].map(({ model }) => model)
+  }
+
+  /** Answers in progress. */
+  get answering(): number {
+    return this.#answering
+  }
+
+  /** Frees the memory of adapters that nobody asks now. */
+  async detachIdle(): Promise<void> {
+    for (const base of this.#bases.values()) await base.detachIdle()
+  }
+
   /** @throws {ApiError} for a name that no model has */
   get(name: string): ModelObject {
     const found = this.list.find(({ id }) => id === name)
@@ -156,19 +177,26 @@ export class Models {
    */
   async asked(name: string): Promise<Answering> {
     const base = this.#base(name)
-    if (base !== undefined)
-      return { base: base.model.base, adapters: [], revision: null, release: () => undefined }
+    const done = () => {
+      this.#answering--
+    }
+    if (base !== undefined) {
+      this.#answering++
+      return { base: base.model.base, adapters: [], revision: null, release: done }
+    }
     const tuned = this.#tuned.get(name)
     const own = tuned && this.#bases.get(tuned.base)
     if (tuned === undefined || own === undefined) throw unknownModel(name)
     const attached = await own.attached(tuned)
     const { state } = attached.adapter
+    this.#answering++
     return {
       base: own.model.base,
       adapters: [{ state, weight: 1, rank: null }],
       revision: `${tuned.name} ${tuned.created}`,
       release: () => {
         attached.users--
+        done()
       },
     }
   }

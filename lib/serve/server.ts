@@ -14,6 +14,7 @@ import { Gate } from './answers.js'
 import { appOf } from './app.js'
 import { Files } from './files.js'
 import { Jobs } from './jobs.js'
+import { Memory } from './memory.js'
 import { Models, type TunedModel } from './models.js'
 import { type Report, Trainer } from './trainer.js'
 
@@ -37,6 +38,8 @@ export interface ServeOptions {
   host?: string
   /** Default 0: any free port. */
   port?: number
+  /** Most bytes that models and jobs may take together. Default: what is free now, or the memory of the card. */
+  memory?: number
   /** Adapters that answer besides those of jobs. */
   tuned?: readonly TunedModel[]
   /** Default: the one of the data folder, which is made by its first server. */
@@ -72,7 +75,8 @@ export async function serve(options: ServeOptions): Promise<Service> {
     const models = new Models(options.models, options.aliases ?? new Map())
     for (const tuned of options.tuned ?? []) models.add(tuned)
     const files = await Files.open(join(data, 'files'))
-    const jobs = await Jobs.open(join(data, 'jobs'), files, models)
+    const memory = new Memory(models, options.memory)
+    const jobs = await Jobs.open(join(data, 'jobs'), files, models, memory)
     const address = { host, port }
     let stopping = false
     const app = appOf({
@@ -87,7 +91,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
     server.maxConnections = MOST_CONNECTIONS
     await listening(server, host, port)
     address.port = (server.address() as AddressInfo).port
-    trainer = new Trainer(jobs, files, models, report)
+    trainer = new Trainer({ jobs, files, models, memory, report })
     const running = { server, trainer }
     return {
       url: `http://${urlHost(['0.0.0.0', '::'].includes(host) ? '127.0.0.1' : host)}:${address.port}/v1`,

@@ -7,6 +7,7 @@ import { cp, mkdir, rename, rm } from 'node:fs/promises'
 import { LowrankError } from '../core/errors.js'
 import { errnoOf } from '../core/system-error.js'
 import type { Model } from '../model/model.js'
+import { Turns } from '../native/handles.js'
 import { rulesOf } from '../strategies/index.js'
 import { listCheckpoints } from '../train/checkpoints/checkpoint-folder.js'
 import { type RunConfig, trainOptions } from '../train/config/config.js'
@@ -15,22 +16,33 @@ import type { MetricsLine } from '../train/records/event-schemas.js'
 import { readMetrics } from '../train/records/metrics-file.js'
 import type { EvalEvent, TrainStep } from '../train/steps/events.js'
 import { seconds } from './clock.js'
-import { asApiError } from './errors.js'
+import { ApiError, asApiError } from './errors.js'
 import type { EventLog } from './event-log.js'
 import type { Files } from './files.js'
 import { newId } from './ids.js'
 import { hyperparametersOf, jobConfig, placesIn, stepsPerEpoch } from './job-request.js'
 import { checkpointName, isOver, type JobCheckpoint, type JobRecord, type Jobs, tunedName } from './jobs.js'
+import { type Memory, type PlannedJob, shown } from './memory.js'
 import type { Models } from './models.js'
 
 /** Fewer rows than this teach little, which a job is told once. */
 const FEW_ROWS = 10
+/** How often a job looks whether memory has become free. */
+const POLL_MS = 200
 /** Files of a checkpoint that only a resumed run reads. */
 const NOT_OF_A_MODEL = /[/\\](training_state\.\w+|SHA256SUMS)$/
 const CSV = 'step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy'
 
 /** A problem that concerns whoever runs the server. */
 export type Report = (message: string) => void
+
+interface Parts {
+  jobs: Jobs
+  files: Files
+  models: Models
+  memory: Memory
+  report: Report
+}
 
 interface AtWork {
   id: string
@@ -41,7 +53,12 @@ export class Trainer {
   readonly #jobs: Jobs
   readonly #files: Files
   readonly #models: Models
+  readonly #memory: Memory
   readonly #report: Report
+  /** Checks of new jobs, one after the other. */
+  readonly #checks = new Turns()
+  /** The job that waits for memory. */
+  #waiting: string | undefined
   #atWork: AtWork | undefined
   /** Jobs whose failure could not be written, which the next server tries again. */
   readonly #unrecorded = new Set<string>()
@@ -49,10 +66,11 @@ export class Trainer {
   #wake: () => void = () => undefined
   readonly #done: Promise<void>
 
-  constructor(jobs: Jobs, files: Files, models: Models, report: Report) {
+  constructor({ jobs, files, models, memory, report }: Parts) {
     this.#jobs = jobs
     this.#files = files
     this.#models = models
+    this.#memory = memory
     this.#report = report
     jobs.changed = (id) => this.#changed(id)
     this.#done = this.#loop()
@@ -69,6 +87,8 @@ export class Trainer {
   #changed(id: string): void {
     const { status, paused } = this.#jobs.get(id)
     if (this.#atWork?.id === id && (isOver(status) || paused)) this.#atWork.stop.abort()
+    // A failed check is tried again when it is the job's turn.
+    if (status === 'validating_files') this.#checked(id).catch(() => undefined)
     this.#wake()
   }
 
@@ -76,9 +96,7 @@ export class Trainer {
     while (!this.#closing) {
       const next = this.#jobs.next(this.#unrecorded)
       if (next === undefined) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve
-        })
+        await this.#woken()
         continue
       }
       const stop = new AbortController()
@@ -87,6 +105,14 @@ export class Trainer {
       this.#atWork = undefined
       this.#jobs.progress.delete(next.id)
     }
+  }
+
+  /** Waits until something has changed. @param most milliseconds */
+  #woken(most?: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve
+      if (most !== undefined) setTimeout(resolve, most).unref()
+    })
   }
 
   async #failed({ id }: JobRecord, error: unknown, signal: AbortSignal): Promise<void> {
@@ -116,23 +142,55 @@ export class Trainer {
       .replaceAll(this.#jobs.path(id), id)
   }
 
-  async #work(job: JobRecord, signal: AbortSignal): Promise<void> {
-    const { id, request, rows } = job
+  /** Lets a new job into the queue, and tells it what it waits for. */
+  #checked(id: string): Promise<void> {
+    return this.#checks.run(async () => {
+      const { status, request, rows } = this.#jobs.get(id)
+      if (status !== 'validating_files') return
+      const log = await this.#jobs.log(id)
+      const tell = async (text: string, level?: 'warn') => {
+        if (!log.has(text)) await log.message(text, level)
+      }
+      if (rows < FEW_ROWS)
+        await tell(`The training file has ${rows} example(s); at least ${FEW_ROWS} are advised`, 'warn')
+      await tell('Files validated, moving job to queued state')
+      const before = this.#atWork?.id
+      if (before !== undefined && before !== id) await tell(`Waiting for ${before} to end`)
+      await this.#jobs.update(id, { status: 'queued', hyperparameters: hyperparametersOf(request, rows) })
+    })
+  }
+
+  async #work({ id }: JobRecord, signal: AbortSignal): Promise<void> {
+    await this.#checked(id)
+    const job = this.#jobs.get(id)
+    const { request, rows, seed } = job
+    if (isOver(job.status)) return
     const { model } = this.#models.trainable(job.base)
     const log = await this.#jobs.log(id)
-    const places = placesIn(this.#jobs.path(id), model.path, request)
     const numbers = job.hyperparameters ?? hyperparametersOf(request, rows)
-    const config = jobConfig(request, numbers, job.seed, rows, places)
-    if (job.status === 'validating_files') {
-      if (rows < FEW_ROWS)
-        await log.message(
-          `The training file has ${rows} example(s); at least ${FEW_ROWS} are advised`,
-          'warn',
-        )
-      await log.message('Files validated, moving job to queued state')
-      await this.#jobs.update(id, { status: 'queued', hyperparameters: numbers })
+    const config = jobConfig(request, numbers, seed, rows, placesIn(this.#jobs.path(id), model.path, request))
+    const planned = await this.#memory.planned(model, config)
+    this.#memory.expectRoom(model, planned)
+    if (!(await this.#hasRoom(id, model, planned, log))) return this.#woken(POLL_MS)
+    const { optimizer } = planned
+    const given = optimizer === null ? config : { ...config, optimizer }
+    await this.#train(job, given, stepsPerEpoch(rows, numbers.batch_size), model, log, signal)
+  }
+
+  /** False while answers in progress hold memory that the job needs. */
+  async #hasRoom(id: string, model: Model, { needed }: PlannedJob, log: EventLog): Promise<boolean> {
+    const isFree = () => needed <= this.#memory.freeFor(model)
+    if (!isFree()) await this.#models.detachIdle()
+    if (isFree() || this.#models.answering === 0) {
+      this.#waiting = undefined
+      return true
     }
-    await this.#train(this.#jobs.get(id), config, stepsPerEpoch(rows, numbers.batch_size), model, log, signal)
+    if (this.#waiting !== id)
+      await log.message(
+        `Waiting for memory: the job needs ${shown(needed)} beside the models, and ${shown(this.#memory.freeFor(model))} are free until answers in progress end`,
+      )
+    this.#waiting = id
+    return false
   }
 
   async #train(
@@ -164,7 +222,7 @@ export class Trainer {
           await this.#jobs.update(id, { status: 'running' })
           await log.message('Fine-tuning job started')
         }
-        if (event.event === 'step') await this.#stepped(id, event, run.memory.peakBytes, log)
+        if (event.event === 'step') await this.#stepped(id, event, log)
         if (event.event === 'eval') {
           lastEval = event
           await this.#evaluated(event, log)
@@ -179,11 +237,10 @@ export class Trainer {
     if (done) await this.#succeeded(id, runDir, log)
   }
 
-  async #stepped(id: string, step: TrainStep, plannedBytes: number, log: EventLog): Promise<void> {
+  async #stepped(id: string, step: TrainStep, log: EventLog): Promise<void> {
     const { step: at, totalSteps, secondsLeft } = step
     this.#jobs.progress.set(id, {
-      ...{ step: at, total_steps: totalSteps },
-      ...{ seconds_left: Math.round(secondsLeft), planned_bytes: plannedBytes },
+      ...{ step: at, total_steps: totalSteps, seconds_left: Math.round(secondsLeft) },
     })
     // After a kill, steps since the checkpoint are made again, and told once.
     if (at <= log.lastStep) return
@@ -231,6 +288,7 @@ export class Trainer {
     const file = this.#jobs.get(id).result_files[0] ?? newId('file-')
     await this.#jobs.update(id, { result_files: [file] })
     await this.#files.add(file, 'step_metrics.csv', 'fine-tune-results', csvOf(lines))
+    if (isOver(this.#jobs.get(id).status)) return
     const name = tunedName(this.#jobs.get(id))
     // A client that sees the end also sees its events, and a server that is killed between them tells each once.
     for (const text of [`New fine-tuned model created: ${name}`, 'The job has successfully completed'])
@@ -255,6 +313,7 @@ function csvOf(lines: readonly MetricsLine[]): string {
 }
 
 function codeOf(error: unknown): string {
+  if (error instanceof ApiError) return error.code ?? 'server_error'
   if (!(error instanceof LowrankError)) return 'server_error'
   return error.code === 'DATA' ? 'invalid_training_file' : error.code.toLowerCase()
 }

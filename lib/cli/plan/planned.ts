@@ -4,15 +4,13 @@ import { existsSync } from 'node:fs'
 import type { DownloadProgress } from '../../hub/locate.js'
 import { layerRanges } from '../../models/part.js'
 import type { StepCounts } from '../../native/addon.js'
-import { memoryShapeOf } from '../../options/memory-shape.js'
-import type { Optimizer, PagedAdamW } from '../../options/types.js'
+import type { PagedAdamW } from '../../options/types.js'
 import { type Card, sizesOf } from '../../planning/cards.js'
 import { type Fit, type FitChoice, fitRun } from '../../planning/fit.js'
 import type { MemoryReport } from '../../planning/memory-report.js'
 import { openPlanner, type PlanModelOptions, type Planner } from '../../planning/plan.js'
-import { usualOptimizer } from '../../planning/usual-optimizer.js'
 import type { RunConfig } from '../../train/config/config.js'
-import { foldersOf } from '../../train/folders/output-folder.js'
+import { pagedHere, planShape } from '../../train/config/preflight.js'
 import { type DataSize, dataSize, type RunTime, runTime, threadsOf } from '../../train/run/run-time.js'
 import { Interruption } from '../interrupt.js'
 import type { Output } from '../output.js'
@@ -68,7 +66,7 @@ export async function planned(
   let download: DownloadShown | undefined
   try {
     const options = {
-      ...shapeOf(config),
+      ...planShape(config),
       ...(card ? { card: sizesOf(card) } : {}),
       revision: config.revision,
       signal: interruption.signal,
@@ -155,36 +153,4 @@ async function sizeOfData(config: RunConfig, signal: AbortSignal): Promise<DataS
   const all = await dataSize(dataset, { kind, path: model }, config, signal)
   const share = evalDataset === null ? 1 - evalFraction : 1
   return all && { examples: share * all.examples, tokens: share * all.tokens }
-}
-
-/** The paged optimizer that a run without an `optimizer` option uses on this machine, if the plan does not fit. */
-export function pagedHere(
-  { optimizer: asked, strategy, outputDir }: RunConfig,
-  plan: Planner['plan'],
-): Pick<Planned, 'paged'> {
-  if (asked !== null) return {}
-  const planned = (optimizer: Optimizer) => plan({ optimizer })
-  const { runDir } = foldersOf(outputDir, strategy)
-  const optimizer = usualOptimizer(strategy, planned, process.availableMemory(), runDir)
-  if (typeof optimizer === 'string' || !('resident' in optimizer)) return {}
-  return { paged: { optimizer, peakBytes: planned(optimizer).peakBytes } }
-}
-
-/** The parts of a config that determine the memory. */
-export function shapeOf(config: RunConfig) {
-  const { strategy, quantization, embeddingQuantization, precision, threads } = config
-  const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, evalGenerate, task, labels } =
-    config
-  return {
-    strategy,
-    task,
-    labels,
-    ...(quantization && { quantization }),
-    ...(embeddingQuantization && { embeddingQuantization }),
-    precision,
-    threads,
-    evaluates: config.evalDataset !== null || config.evalFraction > 0,
-    ...{ perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, evalGenerate },
-    ...memoryShapeOf(config),
-  } satisfies PlanModelOptions
 }

@@ -1,14 +1,20 @@
 /**
  * Checks made before the weights of a model are loaded, which may take minutes: the output is writable, the
- * checkpoint is readable, and the data has a known format.
+ * checkpoint is readable, and the data has a known format; and what the memory of a run depends on.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { checkFiles, openDataset, STDIN } from '../../data/dataset.js'
 import { encodeChunks, noRows } from '../../data/encode-dataset.js'
 import { checkFolder } from '../../io/atomic-folder.js'
+import { memoryShapeOf } from '../../options/memory-shape.js'
+import type { Optimizer, PagedAdamW } from '../../options/types.js'
+import type { PlanModelOptions, Planner } from '../../planning/plan.js'
+import type { MemorySettings } from '../../planning/room.js'
+import { usualOptimizer } from '../../planning/usual-optimizer.js'
 import { taskRules } from '../../tasks/index.js'
 import type { TokenizerOfModel } from '../../tokenizer/source.js'
+import type { TrainingDefaults } from '../../weights/quantization.js'
 import { type Beginning, checkpointOf, type Resumable } from '../checkpoints/checkpoint-folder.js'
 import { foldersOf, outputsOf } from '../folders/output-folder.js'
 import { checkRunLock } from '../folders/run-lock.js'
@@ -75,4 +81,50 @@ function readsOnce({ path, rows }: DatasetConfig): boolean {
 function tokenizerOnDisk(path: string): TokenizerOfModel | undefined {
   if (existsSync(join(path, 'tokenizer.json'))) return { kind: 'folder', path }
   return /\.gguf$/i.test(path) && existsSync(path) ? { kind: 'gguf', path } : undefined
+}
+
+/** The parts of a config that determine the memory. */
+export function planShape(config: RunConfig) {
+  const { strategy, quantization, embeddingQuantization, precision, threads } = config
+  const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, evalGenerate, task, labels } =
+    config
+  return {
+    strategy,
+    task,
+    labels,
+    ...(quantization && { quantization }),
+    ...(embeddingQuantization && { embeddingQuantization }),
+    precision,
+    threads,
+    evaluates: config.evalDataset !== null || config.evalFraction > 0,
+    ...{ perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, evalGenerate },
+    ...memoryShapeOf(config),
+  } satisfies PlanModelOptions
+}
+
+/** The settings of a run that its memory depends on, for advice. */
+export function memorySettings(config: RunConfig, held: TrainingDefaults): MemorySettings {
+  const typeOf = (quantization: TrainingDefaults['quantization']) => quantization?.type ?? 'none'
+  return {
+    ...config,
+    quantization: typeOf(held.quantization),
+    embeddingQuantization: typeOf(held.embeddingQuantization),
+  }
+}
+
+/**
+ * The paged optimizer that a run without an `optimizer` option uses on this machine, if the plan does not fit.
+ * @param available bytes for the run and its base
+ */
+export function pagedHere(
+  { optimizer: asked, strategy, outputDir }: RunConfig,
+  plan: Planner['plan'],
+  available: number = process.availableMemory(),
+): { paged?: { optimizer: PagedAdamW; peakBytes: number } } {
+  if (asked !== null) return {}
+  const planned = (optimizer: Optimizer) => plan({ optimizer })
+  const { runDir } = foldersOf(outputDir, strategy)
+  const optimizer = usualOptimizer(strategy, planned, available, runDir)
+  if (typeof optimizer === 'string' || !('resident' in optimizer)) return {}
+  return { paged: { optimizer, peakBytes: planned(optimizer).peakBytes } }
 }
