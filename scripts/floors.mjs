@@ -99,7 +99,7 @@ const DOORS = {
     export: 'options save vllm',
     model: 'adapter attach chat load model options',
     bench: 'memory speed',
-    serve: 'index',
+    serve: 'ids index',
     'train/sources': 'data-sources sample',
     'train/processes': 'processes pipe',
     'train/folders': 'output-folder run-files run-lock',

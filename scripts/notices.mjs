@@ -1,5 +1,5 @@
-// Writes THIRD-PARTY-NOTICES.md: the code of others that prebuilt addons have inside, the addons that have it, and its
-// license, copied from where it was found on this machine. The JavaScript of the package has none inside: its dependencies are installed
+// Writes THIRD-PARTY-NOTICES.md: the code of others that prebuilt addons and programs have inside, where it is, and its
+// license, copied from where it was found on this machine. Other JavaScript has none inside: its dependencies are installed
 // beside it.
 //
 //   notices.mjs [--check]
@@ -100,11 +100,17 @@ const COMPONENTS = [
     license: 'MIT',
     find: () => inZig('lib/libc/musl/COPYRIGHT')()?.split('Authors/contributors')[0].trim(),
   },
+  {
+    name: '@modelcontextprotocol/sdk',
+    where: 'the program `lowrank mcp`',
+    license: 'MIT',
+    find: inModules('@modelcontextprotocol/sdk/LICENSE'),
+  },
 ]
 
 const head = `# Third-party notices
 
-lowrank is licensed under [Apache-2.0](LICENSE). Its prebuilt addons have code of others inside, listed here with the addons and the license of each. The JavaScript of the package has none: its dependencies are packages of their own, each with its license.
+lowrank is licensed under [Apache-2.0](LICENSE). Its prebuilt addons and one of its programs have code of others inside, listed here with where it is and the license of each. Other JavaScript of the package has none: its dependencies are packages of their own, each with its license.
 
 \`node scripts/notices.mjs\` makes this page from the licenses of the compilers and headers.
 `
@@ -117,13 +123,13 @@ const sections = (text) =>
     ]),
   )
 
-function section({ name, compilers, only = () => true, license, find }, before) {
+function section({ name, compilers, only = () => true, where, license, find }, before) {
   const text = find() ?? before.get(name)
   if (text === undefined) throw new Error(`the license of ${name} is neither on this machine nor in the page`)
   const targets = Object.keys(TARGETS).filter(
-    (target) => compilers.includes(TARGETS[target].compiler) && only(target),
+    (target) => compilers?.includes(TARGETS[target].compiler) && only(target),
   )
-  return `## ${name}\n\nIn the addons for ${targets.join(', ')}. License: ${license}.\n\n~~~text\n${text}\n~~~\n`
+  return `## ${name}\n\nIn ${where ?? `the addons for ${targets.join(', ')}`}. License: ${license}.\n\n~~~text\n${text}\n~~~\n`
 }
 
 const present = existsSync(page) ? readFileSync(page, 'utf8') : ''

@@ -2,17 +2,15 @@
  * The command line. Each verb has its own file, which is loaded only when needed, so that `--help` and small
  * verbs start quickly. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
  */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { Command, CommanderError } from 'commander'
 import { InternalError } from '../core/errors.js'
-import { packageRoot } from '../core/root.js'
 import { stoppingSignals } from '../core/system.js'
 import { EXIT_FAILED, EXIT_USAGE, InterruptedError, reportError } from './errors.js'
 import { table } from './format.js'
 import { STOPPED } from './interrupt.js'
 import { Output } from './output.js'
 import { explained, unknownVerb } from './unknown.js'
+import { packageVersion } from './version.js'
 
 /** Adds a verb's arguments, flags, examples and action to its command. */
 export type Configure = (command: Command) => void
@@ -44,6 +42,11 @@ const VERBS: readonly Verb[] = [
   },
   { name: 'merge', summary: 'merge an adapter into its model', load: () => import('./merge.js') },
   {
+    name: 'mcp',
+    summary: 'let assistants train by the Model Context Protocol',
+    load: () => import('./mcp.js'),
+  },
+  {
     name: 'export',
     summary: 'write a model or adapter for other programs',
     load: () => import('./export.js'),
@@ -64,11 +67,6 @@ const VERBS: readonly Verb[] = [
   { name: 'doctor', summary: 'check the machine and the installation', load: () => import('./doctor.js') },
 ]
 
-function version(): string {
-  const text = readFileSync(join(packageRoot, 'package.json'), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
-}
-
 /** First commands to try. */
 function firstSteps(): string {
   const lines = [
@@ -85,7 +83,7 @@ function firstSteps(): string {
 async function buildProgram(args: readonly string[]): Promise<Command> {
   const program = new Command('lowrank')
     .description('Fine-tune language models on this machine, with memory planned before the first step.')
-    .version(version(), '-V, --version', 'show the version')
+    .version(packageVersion(), '-V, --version', 'show the version')
     .helpOption('-h, --help', 'show help')
     .helpCommand('help [command]', 'show help for a command')
     .exitOverride()

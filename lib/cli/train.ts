@@ -155,20 +155,21 @@ function noteResumed({ path, damaged }: Resumable, output: Output): void {
   output.note(`Resuming from ${path}.`)
 }
 
-/** Arguments of the command. */
-interface Call {
+/** How a run is made. */
+export interface Call {
   /** Checkpoint to resume from. */
   checkpoint: Resumable | null
   /** True if the run may replace the result of an earlier one, and be far too large for the memory. */
   force: boolean
   /** The config and its overrides, as on a command line. */
   call: string
-  interruption: Interruption
-  live: LiveRun | undefined
+  interruption: Pick<Interruption, 'signal' | 'promise'>
+  live: Pick<LiveRun, 'begin'> | undefined
   ranks: Processes
 }
 
-async function train(
+/** Trains, showing progress; `lowrank mcp` has jobs do the same. */
+export async function train(
   given: RunConfig,
   { checkpoint, force, call, interruption, live, ranks }: Call,
   output: Output,
@@ -289,7 +290,7 @@ async function follow(
   progress: TrainProgress,
   reading: StatusLine,
   signal: AbortSignal,
-  live: LiveRun | undefined,
+  live: Call['live'],
   ranks: Processes,
 ): Promise<DoneEvent | undefined> {
   let done: DoneEvent | undefined

@@ -5,7 +5,16 @@ const LETTERS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 const LENGTH = 24
 
 /** The start of an id, which tells the kind of its object. */
-export type IdPrefix = 'file-' | 'ftjob-' | 'ftevent-' | 'ftckpt_' | 'chatcmpl-' | 'cmpl-' | 'call_' | 'req_'
+export type IdPrefix =
+  | 'file-'
+  | 'ftjob-'
+  | 'ftevent-'
+  | 'ftckpt_'
+  | 'chatcmpl-'
+  | 'cmpl-'
+  | 'call_'
+  | 'req_'
+  | 'job-'
 
 export function newId(prefix: IdPrefix): string {
   return prefix + Array.from({ length: LENGTH }, () => LETTERS[randomInt(LETTERS.length)]).join('')

@@ -11,6 +11,7 @@ import { printed as ofExport } from './export.js'
 import { printed as ofGenerate } from './generate.js'
 import { printed as ofInit } from './init.js'
 import { printed as ofInspect } from './inspect.js'
+import { printed as ofMcp } from './mcp.js'
 import { printed as ofMerge } from './merge.js'
 import { printed as ofPlan } from './plan.js'
 import { printed as ofServe } from './serve.js'
@@ -32,6 +33,7 @@ export const printed = {
   generate: ofGenerate,
   init: ofInit,
   inspect: ofInspect,
+  mcp: ofMcp,
   merge: ofMerge,
   plan: ofPlan,
   serve: ofServe,
