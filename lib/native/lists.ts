@@ -112,6 +112,11 @@ export interface PlanOptions {
    * With `rowWeights`: the weights are given once the log-probabilities are known, and logits are recomputed.
    */
   twoPasses?: boolean
+  /**
+   * `train` and `evaluate`: count the labeled positions whose label has the largest logit, the first one on a
+   * tie.
+   */
+  countsHits?: boolean
 }
 
 /** Tokens between positions at which operations keep their state, besides the end of a text. */

@@ -153,6 +153,11 @@ export interface TaskOptions {
    */
   readonly task: 'causal_lm' | 'classification' | 'dpo' | 'grpo' | 'kto' | 'orpo'
   /**
+   * `causal_lm`: measure, in every step and evaluation, the share of supervised tokens that are the likeliest ones
+   * after the tokens before them (`meanTokenAccuracy`); private rounds measure it in evaluations only. Default: false.
+   */
+  readonly tokenAccuracy: boolean | null
+  /**
    * `classification`: how much a row of each class counts in the loss, by the name of the class; `balanced` counts rows
    * of rare classes more. Default: all alike.
    */

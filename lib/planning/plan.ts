@@ -47,7 +47,12 @@ export type PlanModelOptions = Partial<MemoryShape> &
   Partial<
     Pick<
       TrainOptions,
-      'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel' | 'evalGenerate'
+      | 'perDeviceTrainBatchSize'
+      | 'maxSeqLength'
+      | 'packing'
+      | 'metricForBestModel'
+      | 'evalGenerate'
+      | 'tokenAccuracy'
     >
   > &
   HubOptions & {
@@ -99,6 +104,7 @@ const schema = z.strictObject({
   packing: trainShape.packing,
   metricForBestModel: trainShape.metricForBestModel,
   evalGenerate: trainShape.evalGenerate,
+  tokenAccuracy: trainShape.tokenAccuracy,
   ...memorySchemas,
 })
 

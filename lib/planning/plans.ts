@@ -27,7 +27,7 @@ export interface Computes {
 /** Options that determine the size of plans. */
 export type Capacity = TrainingMemory &
   Pick<TrainOptions, 'perDeviceTrainBatchSize' | 'maxSeqLength' | 'packing' | 'metricForBestModel'> &
-  Partial<Pick<TrainOptions, 'task' | 'evalGenerate'>>
+  Partial<Pick<TrainOptions, 'task' | 'evalGenerate' | 'tokenAccuracy'>>
 
 /**
  * Plans for training an adapter, and for the evaluations in between.
@@ -45,6 +45,7 @@ export function trainingPlans(
   const own = spec.privacy === 'examples' ? microBatchSize(apart(spec, options)) : size
   const { precision } = on
   const logitsBytes = bytesOfLogits(options, on)
+  const countsHits = options.tokenAccuracy ? { countsHits: true } : {}
   const { gradientCheckpointing: recompute, activationOffloading: offload, keepAttention } = options
   for (const [key, { needs }] of memoryOptions) {
     const value = key in options && options[key as keyof TrainingMemory]
@@ -63,13 +64,14 @@ export function trainingPlans(
     keepAttention,
     ...(plan.rowWeights ? { rowWeights: true } : {}),
     ...(plan.twoPasses ? { twoPasses: true } : {}),
+    ...countsHits,
   }
   // A reference is scored before the first step, and the divergence from it in each step.
   if (!evaluates && reference === null)
     return { [TRAIN_PLAN]: train, ...(samplesAnswers ? answerPlans(task, options, precision) : {}) }
   return {
     [TRAIN_PLAN]: train,
-    [EVAL_PLAN]: { mode: 'evaluate', ...size, precision, logitsBytes },
+    [EVAL_PLAN]: { mode: 'evaluate', ...size, precision, logitsBytes, ...countsHits },
     ...answerPlans(task, options, precision),
   }
 }

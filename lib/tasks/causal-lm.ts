@@ -1,10 +1,18 @@
 /** Predicts the next token. */
+import { flag } from '../core/schema.js'
 import { taskRulesOf } from './task.js'
 
 export const causalLm = taskRulesOf({
   name: 'causal_lm',
   about: 'predict the next token',
-  options: {},
+  options: {
+    tokenAccuracy: {
+      schema: flag(),
+      about:
+        'measure, in every step and evaluation, the share of supervised tokens that are the likeliest ones after the tokens before them (`mean_token_accuracy`); private rounds measure it in evaluations only',
+      default: false,
+    },
+  },
   refuses: [],
   rows: { form: null, paired: false, counted: false, streamed: true, perAnswer: true },
   classes: false,

@@ -14,6 +14,7 @@ Napi::Value from_loss(Napi::Env env, LossResult& loss) {
   result.Set("count", number(env, loss.count));
   if (!loss.norms.empty()) result.Set("norms", from_doubles(env, loss.norms));
   if (loss.grad_norm) result.Set("gradNorm", *loss.grad_norm);
+  if (loss.hits) result.Set("hits", number(env, *loss.hits));
   const auto set = [&](const char* name, const std::vector<float>& numbers) {
     if (numbers.empty()) return;
     Napi::Float32Array values = Napi::Float32Array::New(env, numbers.size());

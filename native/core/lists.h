@@ -400,6 +400,8 @@ struct PlanOptions {
   bool row_weights = false;
   /// With `rowWeights`: the weights are given once the log-probabilities are known, and logits are recomputed.
   bool two_passes = false;
+  /// `train` and `evaluate`: count the labeled positions whose label has the largest logit, the first one on a tie.
+  bool counts_hits = false;
 };
 /// Calls with the name of each field in TypeScript, the field, and whether it may be absent.
 template <class Visit>
@@ -418,6 +420,7 @@ void each_field(PlanOptions& fields, Visit&& visit) {
   visit("outputNorms", fields.output_norms, true);
   visit("rowWeights", fields.row_weights, true);
   visit("twoPasses", fields.two_passes, true);
+  visit("countsHits", fields.counts_hits, true);
 }
 
 /// Attributes of nodes; what an operation does not have keeps its default.

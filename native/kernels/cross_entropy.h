@@ -32,4 +32,18 @@ struct CrossEntropy {
   }
 };
 
+/// hits[i] = 1 if labels[i] has the largest of logits[i], the first one on a tie; else 0.
+struct LabelHits {
+  static constexpr const char* kName = "label_hits";
+  int64_t rows, vocab;
+  Matrix logits;
+  Ptr<int32_t> labels;
+  Ptr<float> hits;
+  void operands(Operands& see) const {
+    see.reads(logits, rows, vocab);
+    see.reads(labels, rows);
+    see.writes(hits, rows);
+  }
+};
+
 }  // namespace lowrank

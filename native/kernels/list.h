@@ -32,6 +32,7 @@
   X(BiasGradient) \
   X(ScaleColumnsBackward) \
   X(CrossEntropy) \
+  X(LabelHits) \
   X(GatedDeltaRule) \
   X(GatedDeltaRuleBackward) \
   X(DeltaRuleGradient) \
@@ -129,6 +130,6 @@
 
 namespace lowrank {
 
-inline constexpr int kKernels = 72;
+inline constexpr int kKernels = 73;
 
 }  // namespace lowrank

@@ -16,6 +16,7 @@ using Kernel = std::variant<
     BiasGradient,
     ScaleColumnsBackward,
     CrossEntropy,
+    LabelHits,
     GatedDeltaRule,
     GatedDeltaRuleBackward,
     DeltaRuleGradient,

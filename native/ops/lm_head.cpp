@@ -79,6 +79,12 @@ void run_part(Run& run, const Step& s, Part part) {
     const auto of_rows = [&](int buffer) { return buffer < 0 ? Ptr<float>() : run.at<float>(buffer) + begin; };
     const Matrix chunk = run.matrix(s.x2).rows(begin);
     logits(run, chunk, rows, head, run.at<float>(s.y));
+    if (plan.head_hits >= 0 && part != Part::gradients)
+      run.launch(LabelHits{rows,
+                           vocab,
+                           {run.at(s.y), DType::f32, vocab},
+                           run.at<int32_t>(plan.head_labels) + begin,
+                           of_rows(plan.head_hits)});
     // The gradient takes the place of the logits, its rows starting where theirs do.
     const Matrix grad{back || own ? run.at(s.y) : Ptr<std::byte>(), run.operand(), vocab * 4 / element};
     run.launch(CrossEntropy{rows,

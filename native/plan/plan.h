@@ -79,6 +79,7 @@ struct Plan {
   int rope_rows = -1;  // rows in the rotation tables; the positions if no rotation has separate long frequencies
   int head_index = -1, head_labels = -1, head_losses = -1;
   int head_weights = -1, head_lse = -1;  // for row weights that are given after the losses are known
+  int head_hits = -1;                    // if hits are counted
 
   /// Arena bytes in use at every step.
   std::vector<int64_t> live_bytes() const;

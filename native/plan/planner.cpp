@@ -320,6 +320,7 @@ void Planner::make_inputs() {
     plan_.head_weights = add_buffer("head weights", Category::loss, DType::f32, RowKind::head, 1);
   if (options_.two_passes)
     plan_.head_lse = add_buffer("head log-sum-exps", Category::loss, DType::f32, RowKind::head, 1);
+  if (options_.counts_hits) plan_.head_hits = add_buffer("head hits", Category::loss, DType::f32, RowKind::head, 1);
 }
 
 void Planner::backward(int index) {
@@ -363,7 +364,7 @@ void Planner::find_lifetimes() {
   }
   buffers_.live_with_inner();
   for (const int id : {plan_.tokens, plan_.positions, plan_.rope_rows, plan_.head_index, plan_.head_labels,
-                       plan_.head_losses, plan_.head_weights, plan_.head_lse}) {
+                       plan_.head_losses, plan_.head_weights, plan_.head_lse, plan_.head_hits}) {
     if (id < 0) continue;
     plan_.buffers[id].first = 0;
     plan_.buffers[id].last = static_cast<int>(plan_.steps.size()) - 1;

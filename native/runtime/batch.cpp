@@ -90,4 +90,10 @@ double loss_sum(const Run& run) {
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
+std::optional<int64_t> hits(const Run& run) {
+  if (run.plan.head_hits < 0 || !run.graph.has_head()) return {};
+  const HostView<const float> found = run.view<float>(run.plan.head_hits, run.head_rows, "hits");
+  return std::count(found.begin(), found.end(), 1.0f);
+}
+
 }  // namespace lowrank

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "plan/run.h"
@@ -34,5 +35,8 @@ std::vector<float> log_probs(const Run& run);
 
 /// Sum of a run's losses.
 double loss_sum(const Run& run);
+
+/// Labeled positions whose label has the largest logit, if the plan counts them.
+std::optional<int64_t> hits(const Run& run);
 
 }  // namespace lowrank

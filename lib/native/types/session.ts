@@ -59,6 +59,8 @@ export interface LossResult {
   norms?: Float64Array
   /** Norm of the gradient, if an update was made in the backward pass. */
   gradNorm?: number
+  /** Labeled positions whose label has the largest logit; for plans that count them. */
+  hits?: number
   /** Log-probability of each labeled position in order; for plans with `rowWeights`, or if requested. */
   logProbs?: Float32Array
   /** Logits of each labeled position `[positions, labels]`; for evaluations, if requested. */

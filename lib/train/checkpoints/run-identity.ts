@@ -41,7 +41,13 @@ export interface RunIdentity {
 
 /** Options that may change when a run is resumed because they do not affect the numbers. */
 const FREE = new Set<string>([
-  ...(['evalGenerate', 'loadBestModelAtEnd', 'saveSteps', 'saveTotalLimit'] satisfies (keyof TrainOptions)[]),
+  ...([
+    'evalGenerate',
+    'tokenAccuracy',
+    'loadBestModelAtEnd',
+    'saveSteps',
+    'saveTotalLimit',
+  ] satisfies (keyof TrainOptions)[]),
   ...memoryOptions.filter(([, { exact }]) => exact).map(([key]) => key),
 ])
 

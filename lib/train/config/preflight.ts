@@ -86,8 +86,16 @@ function tokenizerOnDisk(path: string): TokenizerOfModel | undefined {
 /** The parts of a config that determine the memory. */
 export function planShape(config: RunConfig) {
   const { strategy, quantization, embeddingQuantization, precision, threads } = config
-  const { perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, evalGenerate, task, labels } =
-    config
+  const {
+    perDeviceTrainBatchSize,
+    maxSeqLength,
+    packing,
+    metricForBestModel,
+    evalGenerate,
+    task,
+    labels,
+    tokenAccuracy,
+  } = config
   return {
     strategy,
     task,
@@ -97,7 +105,7 @@ export function planShape(config: RunConfig) {
     precision,
     threads,
     evaluates: config.evalDataset !== null || config.evalFraction > 0,
-    ...{ perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, evalGenerate },
+    ...{ perDeviceTrainBatchSize, maxSeqLength, packing, metricForBestModel, evalGenerate, tokenAccuracy },
     ...memoryShapeOf(config),
   } satisfies PlanModelOptions
 }

@@ -172,7 +172,9 @@ export class Gradients {
       value = this.#checked(head.value?.(result.logProbs as Float32Array))
     } else {
       result = await this.#finite(session.trainStep(plans.once, { ...input, lossScale: head.lossScale }))
-      value = passes.knowsLoss ? this.#checked({ loss: result.lossSum }) : undefined
+      const { lossSum, hits, count } = result
+      const metrics: Metrics = hits === undefined ? {} : { hits: { sum: hits, count } }
+      value = passes.knowsLoss ? this.#checked({ loss: lossSum, metrics }) : undefined
     }
     if (input.update) this.#checked({ loss: result.lossSum })
     const { gradNorm } = result

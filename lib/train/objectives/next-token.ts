@@ -1,4 +1,5 @@
 /** Next-token prediction, whose cross-entropy the engine computes itself. */
+import type { Metrics } from '../../losses/rows.js'
 import type { NativeSession } from '../../native/addon.js'
 import { EVAL_PLAN } from '../../planning/plans.js'
 import type { BatchSource, Window } from '../rows/batches.js'
@@ -17,7 +18,7 @@ export class NextToken implements Objective {
     return evaluateBatches(session, EVAL_PLAN, source, control)
   }
 
-  named(): Partial<Evaluation> {
-    return {}
+  named({ hits }: Metrics): Partial<Evaluation> {
+    return hits === undefined ? {} : { meanTokenAccuracy: hits.sum / hits.count }
   }
 }

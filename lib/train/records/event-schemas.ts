@@ -85,6 +85,12 @@ export const rewards = {
   completions_clipped_ratio: share.optional().describe('grpo: share of answers cut before their end'),
 }
 
+const tokenAccuracy = {
+  mean_token_accuracy: share
+    .optional()
+    .describe('causal_lm: share of supervised tokens that are the likeliest ones, with token_accuracy'),
+}
+
 /** Metrics of a classifier. */
 const classes = {
   accuracy: share
@@ -234,6 +240,7 @@ export const trainEvents = [
       supervised_tokens: count.describe('Tokens of the step that have a label'),
       tokens_per_second: rate,
       seconds_left: z.number().nonnegative().describe('Estimated, without evaluations'),
+      ...tokenAccuracy,
       ...preference,
       ...rewards,
       ...roundPrivacy,
@@ -248,6 +255,7 @@ export const trainEvents = [
       perplexity: z.number().optional().describe('exp(loss); absent with task classification'),
       tokens: count.describe('All tokens of the held-out data'),
       supervised_tokens: count.describe('Tokens of the held-out data that have a label'),
+      ...tokenAccuracy,
       ...preference,
       reward: z
         .number()

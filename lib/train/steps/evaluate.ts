@@ -56,6 +56,8 @@ export interface Evaluation extends PreferenceMetrics, RewardMetrics, ClassMetri
   /** All tokens processed. */
   tokens: number
   supervisedTokens: number
+  /** Share of supervised tokens that are the likeliest ones; with `tokenAccuracy`. */
+  meanTokenAccuracy?: number
   /** Share of rows answered word for word, if it is the `metricForBestModel`. */
   exactMatch?: number
   /** Mean word F1 of the generated answers over rows, if it is the `metricForBestModel`. */
@@ -135,12 +137,15 @@ export async function evaluateBatches(
   let lossSum = 0
   let supervisedTokens = 0
   let tokens = 0
+  let hits: number | undefined
   // Sum in batch order, so that the result does not depend on the number of ranks.
   for (const batch of found) {
     lossSum += batch.lossSum
     supervisedTokens += batch.count
     tokens += batch.tokens
+    if (batch.hits !== undefined) hits = (hits ?? 0) + batch.hits
   }
   const loss = lossSum / supervisedTokens
-  return { loss, perplexity: exp(loss), tokens, supervisedTokens }
+  const accuracy = hits === undefined ? {} : { meanTokenAccuracy: hits / supervisedTokens }
+  return { loss, perplexity: exp(loss), tokens, supervisedTokens, ...accuracy }
 }

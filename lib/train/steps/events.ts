@@ -120,6 +120,8 @@ export interface TrainStep extends PreferenceMetrics, RewardMetrics {
   readonly tokensPerSecond: number
   /** Estimated, without evaluations. */
   readonly secondsLeft: number
+  /** causal_lm: share of supervised tokens that are the likeliest ones, with token_accuracy. */
+  readonly meanTokenAccuracy?: number
   /** Only after a round of private training. */
   readonly privacy?: RoundPrivacy
 }

@@ -18,6 +18,14 @@ struct CrossEntropyArgs {
   int64_t grad_ld;
 };
 
+struct LabelHitsArgs {
+  int64_t rows, vocab;
+  const float* logits;
+  int64_t logits_ld;
+  const int32_t* labels;
+  float* hits;
+};
+
 inline constexpr int kLossThreads = 512;
 
 }  // namespace lowrank::cuda
@@ -145,6 +153,21 @@ LOWRANK_DEVICE void cross_entropy(const CrossEntropyArgs& args) {
 
 LOWRANK_KERNEL(cross_entropy_f32, CrossEntropyArgs, kLossThreads, 2) { cross_entropy<float>(args); }
 LOWRANK_KERNEL(cross_entropy_bf16, CrossEntropyArgs, kLossThreads, 2) { cross_entropy<__nv_bfloat16>(args); }
+/// A logit that is not a number is never below.
+LOWRANK_KERNEL(label_hits, LabelHitsArgs, kLossThreads, 2) {
+  const int64_t row = blockIdx.x, vocab = args.vocab;
+  const float* const z = args.logits + row * args.logits_ld;
+  const int32_t label = args.labels[row];
+  const bool counted = label >= 0 && label < vocab;
+  const float of_label = counted ? z[label] : 0.0f;
+  float beaten = counted ? 0.0f : 1.0f;
+  for (int64_t col = threadIdx.x; counted && col < vocab; col += kLossThreads) {
+    const float value = z[col];
+    if (!(value < of_label) && (!(value <= of_label) || col < label)) beaten = 1;
+  }
+  beaten = block_max(beaten);
+  if (threadIdx.x == 0) args.hits[row] = 1 - beaten;
+}
 
 }  // namespace lowrank::cuda
 
@@ -157,6 +180,7 @@ namespace {
 // By the type of the gradient.
 constexpr auto cross_entropy_f32 = kernel_of<CrossEntropyArgs>("cross_entropy_f32");
 constexpr auto cross_entropy_bf16 = kernel_of<CrossEntropyArgs>("cross_entropy_bf16");
+constexpr auto label_hits = kernel_of<LabelHitsArgs>("label_hits");
 
 }  // namespace
 
@@ -176,6 +200,16 @@ void run(Launcher& launcher, const CrossEntropy& k, Ptr<std::byte>) {
                               device_pointer(k.grad.data),
                               k.grad.ld};
   launcher.launch(k.grad.dtype == DType::bf16 ? cross_entropy_bf16 : cross_entropy_f32, {k.rows}, kLossThreads, args);
+}
+
+void run(Launcher& launcher, const LabelHits& k, Ptr<std::byte>) {
+  const LabelHitsArgs args{k.rows,
+                           k.vocab,
+                           device_pointer(k.logits.data.as<float>()),
+                           k.logits.ld,
+                           device_pointer(k.labels),
+                           device_pointer(k.hits)};
+  launcher.launch(label_hits, {k.rows}, kLossThreads, args);
 }
 
 }  // namespace lowrank::cuda

@@ -40,4 +40,17 @@ void reference(const Cpu& cpu, const CrossEntropy& k) {
   });
 }
 
+void reference(const Cpu& cpu, const LabelHits& k) {
+  for_rows(cpu, k.rows, k.vocab, [&](int64_t row) {
+    const float* const z = row_as<float>(k.logits, row);
+    const int32_t label = host(k.labels)[row];
+    const bool counted = label >= 0 && label < k.vocab;
+    // Without branches, so that the loops become vectors. A logit that is not a number is never below.
+    int32_t beaten = counted ? 0 : 1;
+    for (int64_t v = 0; counted && v < label; ++v) beaten |= static_cast<int32_t>(!(z[v] < z[label]));
+    for (int64_t v = label + 1; counted && v < k.vocab; ++v) beaten |= static_cast<int32_t>(!(z[v] <= z[label]));
+    host(k.hits)[row] = beaten == 0 ? 1.0f : 0.0f;
+  });
+}
+
 }  // namespace lowrank::cpu

@@ -184,4 +184,35 @@ TEST("a logit that is no number makes the loss no number") {
   });
 }
 
+TEST("label_hits counts a label whose logit is the largest, of equal ones the first") {
+  for_cases([](cpu::Level level, DType, int64_t cols, Random& random) {
+    Pool pool(2);
+    Tensor logits(DType::f32, kRows, cols, random, 4.0);
+    std::vector<int32_t> best;
+    for (int64_t row = 0; row < kRows; ++row) {
+      // A tie, whose first place counts.
+      logits.set(row, (row * 7) % cols, 50.0);
+      logits.set(row, cols - 1 - row % std::max<int64_t>(cols / 2, 1), 50.0);
+      int64_t at = 0;
+      for (int64_t col = 1; col < cols; ++col)
+        if (logits.get(row, col) > logits.get(row, at)) at = col;
+      best.push_back(static_cast<int32_t>(at));
+    }
+    for (int64_t label = -1; label <= cols; ++label) {
+      const std::vector<int32_t> labels(kRows, static_cast<int32_t>(label));
+      std::vector<float> hits(kRows, NAN);
+      run(level, pool, LabelHits{kRows, cols, logits.at(), ptr(labels), ptr(hits)});
+      for (int64_t row = 0; row < kRows; ++row) CHECK_EQ(hits[row], best[row] == label ? 1.0f : 0.0f);
+    }
+    // What is not a number is no largest logit, and none is larger than it either.
+    logits.set(0, best[0], NAN);
+    std::vector<float> hits(kRows);
+    for (int64_t label = 0; label < cols && cols > 1; ++label) {
+      const std::vector<int32_t> labels(kRows, static_cast<int32_t>(label));
+      run(level, pool, LabelHits{kRows, cols, logits.at(), ptr(labels), ptr(hits)});
+      CHECK_EQ(hits[0], 0.0f);
+    }
+  });
+}
+
 }  // namespace lowrank::test

@@ -154,5 +154,32 @@ TEST("CUDA's cross_entropy reaches logits beyond 2^33 elements") {
   });
 }
 
+TEST("CUDA's label_hits counts a label whose logit is the largest, of equal ones the first") {
+  for_each_execution([](Runner& run) {
+    for (const auto& [rows, vocab] : {std::pair(1, 1), {5, 17}, {5, 2048}, {2, 2049}, {3, 4099}}) {
+      test::Random random(5);
+      Tensor logits(run, DType::f32, rows, vocab, random, 3, 1), hits(run, DType::f32, 1, rows);
+      std::vector<int32_t> labels, best;
+      for (int64_t row = 0; row < rows; ++row) {
+        logits.set(row, (row * 700) % vocab, 50);
+        logits.set(row, vocab - 1 - row, 50);
+        int64_t at = 0;
+        for (int64_t col = 1; col < vocab; ++col)
+          if (logits(row, col) > logits(row, at)) at = col;
+        best.push_back(static_cast<int32_t>(at));
+      }
+      for (const int64_t shift : {0, 1, -1})
+        for (const bool last : {false, true}) {
+          labels.clear();
+          for (int64_t row = 0; row < rows; ++row)
+            labels.push_back(last ? static_cast<int32_t>(vocab - 1 - row) : static_cast<int32_t>(best[row] + shift));
+          lowrank::cuda::run(
+              run, LabelHits{rows, vocab, logits.matrix(), address_of(run.buffer(labels)), hits.floats()}, {});
+          for (int64_t row = 0; row < rows; ++row) CHECK_EQ(hits(0, row), labels[row] == best[row] ? 1.0 : 0.0);
+        }
+    }
+  });
+}
+
 }  // namespace
 }  // namespace lowrank::cuda
