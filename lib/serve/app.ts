@@ -4,12 +4,13 @@ import { type Context, Hono } from 'hono'
 import { stream } from 'hono/streaming'
 import { isOwnHost, sameSecret } from '../core/hosts.js'
 import { type Answered, chat, completion, type Service } from './chat.js'
-import { ApiError, asApiError } from './errors.js'
+import { ApiError, asApiError, invalid } from './errors.js'
 import type { Files } from './files.js'
 import { newId } from './ids.js'
 import { type JobRecord, type Jobs, jobObject } from './jobs.js'
 import { page } from './pages.js'
 import type { Report } from './trainer.js'
+import type { Uploads } from './uploads.js'
 
 const MOST_BODY = 8 << 20
 const MOST_DEPTH = 64
@@ -22,6 +23,7 @@ const LISTED_CHECKPOINTS = 10
 /** The parts of the service that the routes lead to. */
 export interface Served extends Service {
   files: Files
+  uploads: Uploads
   jobs: Jobs
   token: string
   /** The address that the server listens on; its port is known once it listens. */
@@ -34,7 +36,7 @@ export interface Served extends Service {
 type Env = { Bindings: HttpBindings; Variables: { requestId: string } }
 
 export function appOf(served: Served): Hono<Env> {
-  const { files, jobs, models, report } = served
+  const { files, uploads, jobs, models, report } = served
   // Paths are decoded after they are split, since names of models may have slashes.
   const app = new Hono<Env>({ getPath: (request) => new URL(request.url).pathname })
   const job = (record: JobRecord) => jobObject(record, jobs.progress.get(record.id))
@@ -102,6 +104,18 @@ export function appOf(served: Served): Hono<Env> {
     return context.json({ id, object: 'file', deleted: true })
   })
 
+  app.post('/v1/uploads', async (context) => context.json(await uploads.create(await bodyOf(context))))
+  app.post('/v1/uploads/:id/parts', async (context) => {
+    const { incoming } = context.env
+    return context.json(await uploads.add(context.req.param('id'), incoming, incoming.headers))
+  })
+  app.post('/v1/uploads/:id/complete', async (context) =>
+    context.json(await uploads.complete(context.req.param('id'), await bodyOf(context))),
+  )
+  app.post('/v1/uploads/:id/cancel', async (context) =>
+    context.json(await uploads.cancel(context.req.param('id'))),
+  )
+
   app.post('/v1/fine_tuning/jobs', async (context) =>
     context.json(job(await jobs.create(await bodyOf(context)))),
   )
@@ -119,9 +133,15 @@ export function appOf(served: Served): Hono<Env> {
   app.post('/v1/fine_tuning/jobs/:id/resume', async (context) =>
     context.json(job(await jobs.pause(context.req.param('id'), false))),
   )
-  app.get('/v1/fine_tuning/jobs/:id/events', async (context) =>
-    context.json(page(await jobs.events(context.req.param('id')), context.req.query(), LISTED_EVENTS)),
-  )
+  app.get('/v1/fine_tuning/jobs/:id/events', async (context) => {
+    const id = context.req.param('id')
+    const { stream = 'false', ...query } = context.req.query()
+    if (!['true', 'false'].includes(stream))
+      throw invalid('stream', `Invalid value for 'stream': expected true or false; got ${stream}.`)
+    if (stream === 'false') return context.json(page(await jobs.events(id), query, LISTED_EVENTS))
+    const events = await jobs.following(id, query.after, goneOf(context))
+    return sent(context, { headers: {}, stream: events }, report)
+  })
   app.get('/v1/fine_tuning/jobs/:id/checkpoints', (context) => {
     const { checkpoints } = jobs.get(context.req.param('id'))
     return context.json(page([...checkpoints].reverse(), context.req.query(), LISTED_CHECKPOINTS))
@@ -258,7 +278,6 @@ function refusal(context: Context<Env>, error: ApiError): Response {
 function gapOf(path: string): string {
   if (path.startsWith('/v1/responses')) return 'Use /v1/chat/completions; responses are not supported yet.'
   if (path.startsWith('/v1/embeddings')) return 'This server makes no embeddings.'
-  if (path.startsWith('/v1/uploads')) return 'Upload the file in one request to /v1/files.'
   if (path.startsWith('/openai/')) return "Set the client's base URL to this server's /v1."
   return 'See the documentation of lowrank serve for the routes.'
 }

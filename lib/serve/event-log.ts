@@ -17,6 +17,7 @@ export interface JobEvent {
 export class EventLog {
   readonly #path: string
   readonly #events: JobEvent[]
+  readonly #waiting = new Set<() => void>()
   #writing: Promise<void> = Promise.resolve()
 
   private constructor(path: string, events: JobEvent[]) {
@@ -36,10 +37,34 @@ export class EventLog {
     return [...this.#events].reverse()
   }
 
-  /** The last step that an event tells of; 0 without any. */
-  get lastStep(): number {
-    const last = this.#events.findLast(({ type }) => type === 'metrics')
+  /** The last step of which an event tells this; 0 without any. */
+  lastStepWith(key: string): number {
+    const last = this.#events.findLast(({ data }) => data !== null && key in data)
     return typeof last?.data?.step === 'number' ? last.data.step : 0
+  }
+
+  /** Oldest first; grows. */
+  get inOrder(): readonly JobEvent[] {
+    return this.#events
+  }
+
+  /** Waits for an event, a call of `wake`, or an abort. */
+  changed(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        this.#waiting.delete(done)
+        signal.removeEventListener('abort', done)
+        resolve()
+      }
+      this.#waiting.add(done)
+      signal.addEventListener('abort', done, { once: true })
+      if (signal.aborted) done()
+    })
+  }
+
+  /** Lets those look again that wait for a change. */
+  wake(): void {
+    for (const done of [...this.#waiting]) done()
   }
 
   /** True if an event has this message. */
@@ -59,6 +84,7 @@ export class EventLog {
     const created_at = seconds()
     const whole: JobEvent = { object: 'fine_tuning.job.event', id: newId('ftevent-'), created_at, ...event }
     this.#events.push(whole)
+    this.wake()
     // An event that a full disk refuses is lost, and later events are still written.
     this.#writing = this.#writing
       .catch(() => undefined)

@@ -1,25 +1,24 @@
 /** Uploaded files: streamed to disk, checked on arrival as `lowrank inspect` checks data, listed, read, and removed. */
+import { createHash } from 'node:crypto'
 import { createReadStream, createWriteStream, type ReadStream } from 'node:fs'
 import { link, open, rename, rm, stat } from 'node:fs/promises'
 import type { IncomingHttpHeaders } from 'node:http'
-import { basename } from 'node:path'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { Busboy } from '@fastify/busboy'
 import { breather } from '../core/breather.js'
 import { openDataset } from '../data/dataset.js'
 import { PRIVATE, writeFileWhole } from '../io/atomic.js'
 import { syncFile } from '../io/sync.js'
 import { dataset } from '../train/sources/data-sources.js'
 import { seconds } from './clock.js'
-import { ApiError, asApiError, invalid } from './errors.js'
+import { ApiError, asApiError, invalid, unsupported } from './errors.js'
 import { isId, newId } from './ids.js'
+import { spooled, written } from './multipart.js'
 import { type Recorded, Records } from './records.js'
 
 export const CONTENT = 'content.jsonl'
 /** Most bytes of a file, as at OpenAI. */
 const MOST_BYTES = 512 << 20
-const MOST_NAME = 255
 /** More bytes than the first line of most files has. */
 const LINE_START = 1 << 20
 const PAIR = /"(chosen|preferred_output)"\s*:/
@@ -71,6 +70,10 @@ export class Files {
     return shown(found)
   }
 
+  has(id: string): boolean {
+    return this.#records.get(id) !== undefined
+  }
+
   /** Rows of a file that can be trained on; undefined for any other id. */
   rows(id: string): number | undefined {
     return this.#records.get(id)?.rows ?? undefined
@@ -103,21 +106,52 @@ export class Files {
    * Receives an upload. Its parts may come in any order, and its length need not be known.
    * @throws {ApiError} for a body that is no upload, a file that is too large, or rows that cannot be trained on
    */
-  async receive(body: Readable, headers: IncomingHttpHeaders): Promise<FileObject> {
-    if (!/^multipart\/form-data\b/i.test(headers['content-type'] ?? ''))
-      throw new ApiError(415, 'Expected a body of the type multipart/form-data.', 'unsupported_media_type')
-    const id = newId('file-')
+  receive(body: Readable, headers: IncomingHttpHeaders): Promise<FileObject> {
+    return this.#made(newId('file-'), async (path) => {
+      const { filename, fields } = await spooled(body, headers, { part: 'file', most: MOST_BYTES, path })
+      const purpose = checkedPurpose(fields.get('purpose'))
+      const expiry = [...fields.keys()].find((name) => name.startsWith('expires_after'))
+      if (expiry !== undefined) throw unsupported('expires_after', 'a file stays until it is deleted')
+      return { filename, purpose }
+    })
+  }
+
+  /**
+   * Joins the parts of an upload to a file, under an id that was chosen for it.
+   * @param md5 hexadecimal digits that the content must have
+   * @throws {ApiError} for another content, or rows that cannot be trained on
+   */
+  join(id: string, filename: string, parts: readonly string[], md5: string | null): Promise<FileObject> {
+    return this.#made(id, async (path) => {
+      const hash = createHash('md5')
+      const content = async function* () {
+        for (const part of parts)
+          for await (const bytes of createReadStream(part)) {
+            hash.update(bytes as Uint8Array)
+            yield bytes as Uint8Array
+          }
+      }
+      await written(pipeline(content, createWriteStream(path, { mode: 0o600 })))
+      const found = hash.digest('hex')
+      if (md5 !== null && md5.toLowerCase() !== found)
+        throw invalid('md5', `The parts have the MD5 checksum ${found}, not ${md5}.`)
+      return { filename, purpose: 'fine-tune' }
+    })
+  }
+
+  /** Keeps what was written to a temporary path, once its rows were read. */
+  async #made(
+    id: string,
+    write: (path: string) => Promise<{ filename: string; purpose: Purpose }>,
+  ): Promise<FileObject> {
     await this.#records.begin(id)
     try {
-      const { filename, fields } = await this.#spool(id, body, headers)
-      const purpose = fields.get('purpose')
-      if (purpose !== 'fine-tune')
-        throw invalid(
-          'purpose',
-          `Invalid value for 'purpose': expected 'fine-tune'; got ${JSON.stringify(purpose ?? null)}.`,
-        )
-      const rows = await checkedRows(this.#path(id), filename)
-      return await this.#record(id, filename, purpose, rows)
+      const temporary = this.#records.path(id, 'upload')
+      const { filename, purpose } = await write(temporary)
+      const handle = await open(temporary, 'r+')
+      await syncFile(handle).finally(() => handle.close())
+      await rename(temporary, this.#path(id))
+      return await this.#record(id, filename, purpose, await checkedRows(this.#path(id), filename))
     } catch (error) {
       await rm(this.#records.path(id), { recursive: true, force: true })
       throw error
@@ -135,62 +169,19 @@ export class Files {
     await this.#records.put({ ...file, sequence: this.#records.nextSequence(), rows })
     return file
   }
-
-  async #spool(id: string, body: Readable, headers: IncomingHttpHeaders) {
-    const fields = new Map<string, string>()
-    const temporary = this.#records.path(id, 'upload')
-    let filename: string | undefined
-    let writing: Promise<void> | undefined
-    let refused: ApiError | undefined
-    const parser = new Busboy({
-      headers: headers as IncomingHttpHeaders & { 'content-type': string },
-      limits: { fileSize: MOST_BYTES + 1, files: 1, fields: 16, fieldSize: 4096, parts: 20, headerPairs: 20 },
-    })
-    parser.on('field', (name, value) => void fields.set(name, value))
-    parser.on('file', (name, stream, given) => {
-      if (name !== 'file') refused ??= invalid(name, `Expected the file in the part 'file'; got '${name}'.`)
-      filename = safeName(given)
-      stream.on('limit', () => {
-        refused ??= new ApiError(
-          413,
-          `The file is larger than ${MOST_BYTES} bytes.`,
-          'request_too_large',
-          'file',
-        )
-      })
-      writing = pipeline(stream, createWriteStream(temporary, { mode: 0o600 }))
-      writing.catch(() => undefined)
-    })
-    try {
-      await pipeline(body, parser)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_STREAM')) throw error
-      throw new ApiError(400, 'The upload is not valid multipart/form-data.', 'invalid_body')
-    }
-    if (writing === undefined || filename === undefined)
-      throw invalid('file', "Missing required parameter: 'file'.", 'missing_required_parameter')
-    await writing.catch((cause) => {
-      if ((cause as NodeJS.ErrnoException).code === 'ENOSPC')
-        throw new ApiError(503, 'The disk of the server is full.', 'insufficient_storage')
-      throw cause
-    })
-    if (refused !== undefined) throw refused
-    const handle = await open(temporary, 'r+')
-    await syncFile(handle).finally(() => handle.close())
-    await rename(temporary, this.#path(id))
-    return { filename, fields }
-  }
 }
 
 function shown({ id, object, bytes, created_at, filename, purpose, status }: FileRecord): FileObject {
   return { id, object, bytes, created_at, filename, purpose, status }
 }
 
-/** A name for people, which never becomes a path. */
-function safeName(given: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: those are what is removed.
-  const plain = basename(given.replaceAll('\\', '/')).replace(/[\u0000-\u001f\u007f]/g, '')
-  return plain.slice(0, MOST_NAME) || 'upload.jsonl'
+/** @throws {ApiError} for what this server keeps no files for */
+export function checkedPurpose(purpose: unknown): Purpose {
+  if (purpose === 'fine-tune') return purpose
+  throw invalid(
+    'purpose',
+    `Invalid value for 'purpose': expected 'fine-tune'; got ${JSON.stringify(purpose ?? null)}.`,
+  )
 }
 
 /**

@@ -10,6 +10,8 @@ export type IdPrefix =
   | 'ftjob-'
   | 'ftevent-'
   | 'ftckpt_'
+  | 'upload_'
+  | 'part_'
   | 'chatcmpl-'
   | 'cmpl-'
   | 'call_'

@@ -185,9 +185,11 @@ export function jobConfig(
 ): RunConfig {
   const { batch_size: batch, n_epochs: epochs, learning_rate_multiplier: multiplier, beta } = numbers
   const micro = batch % MICRO_BATCH === 0 ? MICRO_BATCH : batch % 2 === 0 ? 2 : 1
+  const { task } = METHODS[methodOf(request)]
   const given = { strategy: 'lora', ...request.lowrank }
   const raw = {
     packing: false,
+    ...(task === 'causal_lm' ? { token_accuracy: true } : {}),
     ...given,
     ...(typeof given.strategy === 'string' ? { strategy: { name: given.strategy } } : {}),
     model: places.model,
@@ -202,7 +204,7 @@ export function jobConfig(
     save_steps: stepsPerEpoch(rows, batch),
     save_total_limit: 3,
     seed,
-    task: METHODS[methodOf(request)].task,
+    task,
     ...(beta === undefined ? {} : { beta }),
   }
   try {

@@ -33,7 +33,7 @@ export interface JobCheckpoint {
   fine_tuned_model_checkpoint: string
   fine_tuning_job_id: string
   step_number: number
-  metrics: Record<string, number>
+  metrics: Record<string, number | null>
 }
 
 /** A job as it is kept. */
@@ -75,6 +75,9 @@ export class Jobs {
   /** Records are changed one at a time, so that no change undoes another one. */
   readonly #turns = new Turns()
   readonly #logs = new Map<string, Promise<EventLog>>()
+  /** Jobs that are over, but for their last event. */
+  readonly #ending = new Set<string>()
+  #closed = false
   /** Progress by the ids of running jobs. */
   readonly progress = new Map<string, JobProgress>()
   /** Called when a job was added or told something. */
@@ -131,6 +134,39 @@ export class Jobs {
   }
 
   /**
+   * Events of a job as they come, oldest first, until it ends.
+   * @param after id of the last event that was seen
+   * @throws {ApiError} when it has no such event
+   */
+  async following(
+    id: string,
+    after: string | undefined,
+    signal: AbortSignal,
+  ): Promise<AsyncGenerator<JobEvent>> {
+    this.get(id)
+    const log = await this.log(id)
+    const seen = after === undefined ? -1 : log.inOrder.findIndex((event) => event.id === after)
+    if (after !== undefined && seen < 0)
+      throw new ApiError(404, `There is nothing with the id ${after} in this list.`, null, 'after')
+    return this.#follow(id, log, seen + 1, signal)
+  }
+
+  async *#follow(id: string, log: EventLog, from: number, signal: AbortSignal): AsyncGenerator<JobEvent> {
+    for (let at = from; ; ) {
+      while (at < log.inOrder.length) yield log.inOrder[at++] as JobEvent
+      const ended = isOver(this.get(id).status) && !this.#ending.has(id)
+      if (ended || this.#closed || signal.aborted) return
+      await log.changed(signal)
+    }
+  }
+
+  /** Ends the streams of events. */
+  async close(): Promise<void> {
+    this.#closed = true
+    for (const log of this.#logs.values()) (await log).wake()
+  }
+
+  /**
    * Creates a job. Its files get second names in its folder, so that they may be deleted meanwhile.
    * @throws {ApiError} for a request that cannot become a job, also for lack of memory
    */
@@ -180,15 +216,34 @@ export class Jobs {
       const job = { ...now, ...changes }
       await this.#records.put(job)
       this.announce(job)
+      ;(await this.log(id)).wake()
       return job
     })
+  }
+
+  /** Ends a job with an event that says so, which those who follow its events still see. */
+  async end(
+    id: string,
+    changes: Pick<JobRecord, 'status'> & Partial<Pick<JobRecord, 'error'>>,
+    message: string,
+    level: JobEvent['level'] = 'info',
+  ): Promise<JobRecord> {
+    const log = await this.log(id)
+    this.#ending.add(id)
+    try {
+      const job = await this.update(id, { ...changes, finished_at: seconds() })
+      await log.message(message, level)
+      return job
+    } finally {
+      this.#ending.delete(id)
+      log.wake()
+    }
   }
 
   /** @throws {ApiError} for a job that has ended */
   async cancel(id: string): Promise<JobRecord> {
     this.#expectOpen(id, 'cancel')
-    const job = await this.update(id, { status: 'cancelled', finished_at: seconds() })
-    await (await this.log(id)).message('Fine-tuning job cancelled')
+    const job = await this.end(id, { status: 'cancelled' }, 'Fine-tuning job cancelled')
     this.changed(id)
     return job
   }

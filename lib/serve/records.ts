@@ -83,6 +83,12 @@ export class Records<T extends Recorded> {
     this.#records.set(record.id, record)
   }
 
+  /** Removes all files of a record but itself. */
+  async empty(id: string): Promise<void> {
+    for (const name of await readdir(this.path(id)))
+      if (name !== RECORD) await rm(this.path(id, name), { recursive: true, force: true })
+  }
+
   async remove(id: string): Promise<void> {
     this.#records.delete(id)
     // Without its record, what is left of the folder is removed by the next start.

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { createAdaptorServer } from '@hono/node-server'
 import { ConfigError } from '../core/errors.js'
 import { isLoopback, listenError, urlHost } from '../core/hosts.js'
+import { once } from '../core/once.js'
 import { PRIVATE, writeFileWhole } from '../io/atomic.js'
 import type { Model } from '../model/model.js'
 import { lockRun } from '../train/folders/run-lock.js'
@@ -17,6 +18,7 @@ import { Jobs } from './jobs.js'
 import { Memory } from './memory.js'
 import { Models, type TunedModel } from './models.js'
 import { type Report, Trainer } from './trainer.js'
+import { Uploads } from './uploads.js'
 
 /** A shorter token could be guessed where others can try. */
 const LEAST_TOKEN = 32
@@ -75,12 +77,13 @@ export async function serve(options: ServeOptions): Promise<Service> {
     const models = new Models(options.models, options.aliases ?? new Map())
     for (const tuned of options.tuned ?? []) models.add(tuned)
     const files = await Files.open(join(data, 'files'))
+    const uploads = await Uploads.open(join(data, 'uploads'), files)
     const memory = new Memory(models, options.memory)
     const jobs = await Jobs.open(join(data, 'jobs'), files, models, memory)
     const address = { host, port }
     let stopping = false
     const app = appOf({
-      ...{ models, files, jobs, token, address, report },
+      ...{ models, files, uploads, jobs, token, address, report },
       gate: new Gate(),
       isReady: () => !stopping,
     })
@@ -96,13 +99,14 @@ export async function serve(options: ServeOptions): Promise<Service> {
     return {
       url: `http://${urlHost(['0.0.0.0', '::'].includes(host) ? '127.0.0.1' : host)}:${address.port}/v1`,
       token,
-      async close() {
+      close: once(async () => {
         stopping = true
         await running.trainer.close()
+        await jobs.close()
         await closed(running.server)
         await models.dispose()
         lock.release()
-      },
+      }),
     }
   } catch (error) {
     await trainer?.close()

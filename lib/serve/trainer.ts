@@ -36,6 +36,9 @@ const CSV = 'step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy
 /** A problem that concerns whoever runs the server. */
 export type Report = (message: string) => void
 
+/** What clients are told of a step. */
+type StepMetrics = { step: number } & Record<string, number | null>
+
 interface Parts {
   jobs: Jobs
   files: Files
@@ -123,10 +126,8 @@ export class Trainer {
     const code = full ? 'insufficient_storage' : status === 500 ? 'server_error' : codeOf(error)
     if (status === 500)
       this.#report(`${id}: ${error instanceof Error ? (error.stack ?? error.message) : error}`)
-    const ended = { status: 'failed', finished_at: seconds(), error: { code, message, param } } as const
     try {
-      await this.#jobs.update(id, ended)
-      await (await this.#jobs.log(id)).message(message, 'error')
+      await this.#jobs.end(id, { status: 'failed', error: { code, message, param } }, message, 'error')
     } catch (cause) {
       this.#unrecorded.add(id)
       this.#report(`${id}: ${(cause as Error).message}`)
@@ -209,7 +210,7 @@ export class Trainer {
     const strategy = probes ? await model.probe(given, data, { ...options, evalDataset, signal }) : given
     const adapter = await model.attach(strategy, { seed: job.seed, name: id })
     let done = false
-    let lastEval: EvalEvent | undefined
+    let metrics: StepMetrics = { step: 0 }
     try {
       const run = adapter.train(data, {
         ...options,
@@ -222,13 +223,10 @@ export class Trainer {
           await this.#jobs.update(id, { status: 'running' })
           await log.message('Fine-tuning job started')
         }
-        if (event.event === 'step') await this.#stepped(id, event, log)
-        if (event.event === 'eval') {
-          lastEval = event
-          await this.#evaluated(event, log)
-        }
+        if (event.event === 'step') metrics = await this.#stepped(id, event, log)
+        if (event.event === 'eval') metrics = await this.#evaluated(event, metrics, log)
         if (event.event === 'checkpoint' && event.step % epochSteps === 0)
-          await this.#keep(id, event.step, event.path, lastEval, log)
+          await this.#keep(id, event.step, event.path, metrics, log)
         if (event.event === 'done') done = true
       }
     } finally {
@@ -237,32 +235,43 @@ export class Trainer {
     if (done) await this.#succeeded(id, runDir, log)
   }
 
-  async #stepped(id: string, step: TrainStep, log: EventLog): Promise<void> {
+  async #stepped(id: string, step: TrainStep, log: EventLog): Promise<StepMetrics> {
     const { step: at, totalSteps, secondsLeft } = step
     this.#jobs.progress.set(id, {
       ...{ step: at, total_steps: totalSteps, seconds_left: Math.round(secondsLeft) },
     })
-    // After a kill, steps since the checkpoint are made again, and told once.
-    if (at <= log.lastStep) return
     const loss = rounded(step.loss)
-    await log.metrics(`Step ${at}/${totalSteps}: training loss=${loss ?? 'NaN'}`, {
+    const accuracy = rounded(step.meanTokenAccuracy)
+    const metrics = {
       ...{ step: at, total_steps: totalSteps, train_loss: loss },
-    })
+      ...(accuracy === null ? {} : { train_mean_token_accuracy: accuracy }),
+    }
+    // After a kill, steps since the checkpoint are made again, and told once.
+    if (at > log.lastStepWith('total_steps'))
+      await log.metrics(`Step ${at}/${totalSteps}: training loss=${loss ?? 'NaN'}`, metrics)
+    return metrics
   }
 
-  async #evaluated({ step, loss }: EvalEvent, log: EventLog): Promise<void> {
-    if (step === 0 || step < log.lastStep) return
-    await log.message(`Step ${step}: full validation loss=${rounded(loss) ?? 'NaN'}`)
+  /** The whole validation file is evaluated, so its loss is the one of a batch too. */
+  async #evaluated(evaluation: EvalEvent, stepped: StepMetrics, log: EventLog): Promise<StepMetrics> {
+    const { step } = evaluation
+    const { total_steps: total = step } = stepped
+    const loss = rounded(evaluation.loss)
+    const accuracy = rounded(evaluation.meanTokenAccuracy)
+    const metrics = {
+      ...(stepped.step === step ? stepped : { step }),
+      ...{ valid_loss: loss, full_valid_loss: loss },
+      ...(accuracy === null
+        ? {}
+        : { valid_mean_token_accuracy: accuracy, full_valid_mean_token_accuracy: accuracy }),
+    }
+    if (step > log.lastStepWith('full_valid_loss'))
+      await log.metrics(`Step ${step}/${total}: full validation loss=${loss ?? 'NaN'}`, metrics)
+    return metrics
   }
 
   /** Keeps the checkpoint of an epoch, of which the run removes all but the last few. */
-  async #keep(
-    id: string,
-    step: number,
-    from: string,
-    last: EvalEvent | undefined,
-    log: EventLog,
-  ): Promise<void> {
+  async #keep(id: string, step: number, from: string, last: StepMetrics, log: EventLog): Promise<void> {
     const job = this.#jobs.get(id)
     if (job.checkpoints.some(({ step_number }) => step_number === step)) return
     const path = this.#jobs.checkpointPath(id, step)
@@ -271,12 +280,12 @@ export class Trainer {
     await cp(from, `${path}.new`, { recursive: true, filter: (name) => !NOT_OF_A_MODEL.test(name) })
     await rm(path, { recursive: true, force: true })
     await rename(`${path}.new`, path)
-    const valid = last?.step === step ? rounded(last.loss) : null
+    const { total_steps: _, ...metrics } = last.step === step ? last : { step }
     const checkpoint: JobCheckpoint = {
       ...{ id: newId('ftckpt_'), object: 'fine_tuning.job.checkpoint', created_at: seconds() },
       fine_tuned_model_checkpoint: checkpointName(job, step),
       ...{ fine_tuning_job_id: id, step_number: step },
-      metrics: { step, ...(valid === null ? {} : { full_valid_loss: valid }) },
+      metrics,
     }
     await this.#jobs.update(id, { checkpoints: [...job.checkpoints, checkpoint] })
     await log.message(`Checkpoint created at step ${step}`)
@@ -305,10 +314,15 @@ export class Trainer {
 
 /** The result file: one line a step, and empty cells for what was not measured there. */
 function csvOf(lines: readonly MetricsLine[]): string {
-  const valid = new Map(lines.flatMap((line) => (line.event === 'eval' ? [[line.step, line.loss]] : [])))
-  const rows = lines.flatMap((line) =>
-    line.event === 'step' ? [`${line.step},${line.loss ?? ''},,${valid.get(line.step) ?? ''},`] : [],
-  )
+  const valid = new Map(lines.flatMap((line) => (line.event === 'eval' ? [[line.step, line]] : [])))
+  const rows = lines.flatMap((line) => {
+    if (line.event !== 'step') return []
+    const held = valid.get(line.step)
+    const { loss, mean_token_accuracy: accuracy } = line
+    return [line.step, loss, accuracy, held?.loss, held?.mean_token_accuracy]
+      .map((cell) => cell ?? '')
+      .join(',')
+  })
   return [CSV, ...rows, ''].join('\n')
 }
 
@@ -318,6 +332,6 @@ function codeOf(error: unknown): string {
   return error.code === 'DATA' ? 'invalid_training_file' : error.code.toLowerCase()
 }
 
-function rounded(loss: number): number | null {
-  return Number.isFinite(loss) ? Number(loss.toFixed(6)) : null
+function rounded(value: number | undefined): number | null {
+  return value !== undefined && Number.isFinite(value) ? Number(value.toFixed(6)) : null
 }

@@ -81,7 +81,22 @@ describe("OpenAI's client", () => {
     const lines = csv.trimEnd().split('\n')
     expect(lines[0]).toBe('step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy')
     expect(lines).toHaveLength(13)
-    expect(lines[12]).toMatch(/^12,[\d.]+,,[\d.]+,$/)
+    const cells = lines.slice(1).map((line) => line.split(','))
+    for (const [, loss, accuracy] of cells) {
+      expect(Number(loss)).toBeGreaterThan(0)
+      expect(accuracy).toMatch(/^[01](\.\d+)?$/)
+    }
+    // The validation file is evaluated at the end of both epochs.
+    expect(cells.flatMap(([step, , , loss]) => (loss === '' ? [] : [step]))).toEqual(['6', '12'])
+    const told = events.find(({ message }) => message.startsWith('Step 12/12: full validation loss='))
+    const [, , accuracy, validLoss, validAccuracy] = cells[11] as string[]
+    expect(told?.data).toEqual({
+      ...{ step: 12, total_steps: 12, train_loss: expect.closeTo(Number(cells[11]?.[1]), 5) },
+      train_mean_token_accuracy: expect.closeTo(Number(accuracy), 5),
+      ...{ valid_loss: expect.closeTo(Number(validLoss), 5), full_valid_loss: expect.anything() },
+      valid_mean_token_accuracy: expect.closeTo(Number(validAccuracy), 5),
+      full_valid_mean_token_accuracy: expect.anything(),
+    })
 
     const checkpoints = (await client.fineTuning.jobs.checkpoints.list(job.id)).data
     expect(checkpoints.map(({ step_number }) => step_number)).toEqual([12, 6])
@@ -94,6 +109,11 @@ describe("OpenAI's client", () => {
     own.use()
     const plain = await own.generate(question, { maxNewTokens: 12 })
     expect(adapter.trainableParameters).toBe(0)
+    // The accuracy of the last evaluation is the one that the adapter of the run has.
+    const { accuracy: measured } = await own.exactMatch(join(data, 'jobs', job.id, 'validation.jsonl'), {
+      maxSeqLength: 64,
+    })
+    expect(Number(validAccuracy)).toBeCloseTo(measured, 10)
     await own.dispose()
     expect(plain.text).not.toBe(expected.text)
     const ask = (model: string) =>

@@ -10,7 +10,7 @@ const METHOD = supervised({ n_epochs: 1, batch_size: 4 })
 /** The plan of such a job, as `lowrank plan` makes it. */
 const PLAN = {
   strategy: { name: 'lora', r: 4 },
-  ...{ maxSeqLength: 64, perDeviceTrainBatchSize: 4, packing: false },
+  ...{ maxSeqLength: 64, perDeviceTrainBatchSize: 4, packing: false, tokenAccuracy: true },
 } as const
 
 let asked: Asked
@@ -71,7 +71,7 @@ test('a job waits, and says so, for memory of answers and for the job before it'
       .create({ model: 'base', prompt, max_tokens: 400 }, { signal: leaves.signal })
       .catch(() => undefined),
   )
-  await expect.poll(() => addon().allocated().kv_cache).toBeGreaterThan(0)
+  await expect.poll(() => addon().allocated().kv_cache, { timeout: 10_000, interval: 5 }).toBeGreaterThan(0)
   const { id: first } = await client.fineTuning.jobs.create(request)
   const told = async () => (await messagesOf(first)).some((text) => text.startsWith('Waiting for memory'))
   await expect.poll(told, { timeout: 10_000 }).toBe(true)

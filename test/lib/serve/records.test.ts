@@ -40,5 +40,5 @@ test('a torn last event is dropped, and so is one that was cut in the middle', a
   await again.metrics('Step 1/2: training loss=1', { step: 1 })
   const last = await EventLog.open(path)
   expect(last.all.map(({ message }) => message)).toEqual(['Step 1/2: training loss=1', 'first'])
-  expect(last.lastStep).toBe(1)
+  expect(last.lastStepWith('step')).toBe(1)
 })
