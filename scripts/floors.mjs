@@ -22,6 +22,7 @@ const FLOORS = {
     io: 'core',
     formats: 'core io',
     native: 'core graph formats',
+    grammar: 'core native',
     hub: 'core io formats',
     tokenizer: 'core io formats',
     models: 'core graph formats tokenizer',
@@ -43,7 +44,7 @@ const FLOORS = {
     model:
       'core graph formats native hub tokenizer data losses tasks models weights strategies peft base options planning train federated export report',
     compare: 'core io native data tasks weights strategies base options planning train model report',
-    serve: 'core io native data tokenizer base options strategies planning train model',
+    serve: 'core io grammar native data tokenizer base options strategies planning train model',
     bench: 'core native models weights strategies options planning model report',
     '.': 'core formats native hub tokenizer data losses tasks weights strategies base options planning train federated export model compare',
     cli: 'core graph io formats native hub tokenizer data tasks models weights strategies peft options planning time train federated export model report compare serve bench',
@@ -78,7 +79,8 @@ const FLOORS = {
     optim: 'core kernels device adapters',
     weights: 'core graph quant os device plan adapters ops',
     runtime: 'core graph quant os comm device backends plan adapters ops optim weights',
-    addon: 'core os comm device backends adapters ops optim weights runtime',
+    grammar: 'core runtime',
+    addon: 'core os comm device backends adapters ops optim weights runtime grammar',
   },
 }
 

@@ -13,6 +13,7 @@ import {
   UnsupportedError,
 } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
+import type { TokenTable } from '../native/addon.js'
 import type { TemplateLimits } from '../tokenizer/chat-template.js'
 import type { TokenizerOfModel, TokenizerSource } from '../tokenizer/source.js'
 import type { ConfigTokens, TokenizerFields } from '../tokenizer/to-gguf.js'
@@ -76,6 +77,8 @@ export type TokenizerQuestion =
   | { what: 'decode'; stream: number; options: DecodeOptions & { continues?: boolean }; id: number }
   | { what: 'end'; stream: number }
   | { what: 'escape'; value: unknown }
+  /** See `Tokenizer.table`. */
+  | { what: 'table' }
   | { what: 'row'; row: DatasetRow; options: EncodeRowOptions }
   /** The options of the first such question apply to all of them. */
   | { what: 'rows'; rows: DatasetRow[]; options: EncodeRowOptions }
@@ -87,6 +90,7 @@ export type TokenizerTold =
   | DropReason
   | (EncodedRow | DropReason)[][]
   | { escaped: unknown }
+  | TokenTable
 
 /** Messages to a running job. */
 export type TextFeed =

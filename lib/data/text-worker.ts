@@ -8,10 +8,11 @@ import { DataError, InternalError } from '../core/errors.js'
 import { stoppingSignals } from '../core/system.js'
 import { withinTime } from '../core/time-limit.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
+import type { TokenTable } from '../native/addon.js'
 import { DEFAULT_TEMPLATE_LIMITS } from '../tokenizer/chat-template.js'
 import { readTokenizerSource } from '../tokenizer/read-source.js'
 import { tokenizerToGguf } from '../tokenizer/to-gguf.js'
-import { type DecodeStream, loadTokenizer } from '../tokenizer/tokenizer.js'
+import { type DecodeStream, loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { AskedRowCollector } from './asked-rows.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'
 import { datasetRemarks } from './dataset-remarks.js'
@@ -236,6 +237,7 @@ async function converse({ source: model }: TokenizerJob): Promise<void> {
     if (question.what === 'text') return tokenizer.decode(question.ids, question.options)
     if (question.what === 'escape')
       return { escaped: new SpecialText(tokenizer, 'escape').escapeIn(question.value) }
+    if (question.what === 'table') return tableOf(tokenizer)
     if (question.what === 'end') {
       const rest = streams.get(question.stream)?.end() ?? ''
       streams.delete(question.stream)
@@ -284,3 +286,21 @@ process.on('disconnect', () => process.exit())
 process.once('message', (job) => void work(job as TextJob))
 // Reads files by the threads of Node.js, which it makes at the first use, and aborts if it may not.
 void stat('.').finally(() => answer({ kind: 'started' }))
+
+/** The bytes of all tokens. */
+function tableOf(tokenizer: Tokenizer): TokenTable {
+  const parts: Uint8Array[] = []
+  const ends = new Int32Array(tokenizer.vocabSize)
+  const special = new Uint8Array(tokenizer.vocabSize)
+  let end = 0
+  for (let id = 0; id < tokenizer.vocabSize; id++) {
+    const bytes = tokenizer.bytesOf(id)
+    if (bytes !== undefined) {
+      parts.push(bytes)
+      end += bytes.length
+    }
+    ends[id] = end
+    special[id] = Number(tokenizer.isSpecial(id))
+  }
+  return { bytes: new Uint8Array(Buffer.concat(parts)), ends, special }
+}

@@ -3,6 +3,7 @@
  * while, and would block the program's event loop.
  */
 import { InternalError } from '../core/errors.js'
+import type { TokenTable } from '../native/addon.js'
 import { Lifetime } from '../native/handles.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import type { ConfigTokens, TokenizerFields } from '../tokenizer/to-gguf.js'
@@ -39,6 +40,7 @@ export class WorkerTokenizer {
   readonly #asked: Asked[] = []
   #failure: { error: unknown } | undefined
   #streams = 0
+  #table: Promise<TokenTable> | undefined
 
   private constructor(about: TokenizerAbout, call: TextCall, lifetime: Lifetime) {
     this.about = about
@@ -81,6 +83,12 @@ export class WorkerTokenizer {
   /** A value with the special tokens in its texts marked as plain text, for `encode` with `marked`. */
   async escaped<T>(value: T): Promise<T> {
     return ((await this.#ask({ what: 'escape', value })) as { escaped: T }).escaped
+  }
+
+  /** The bytes of all tokens; without any where its decoder is not supported. */
+  async table(): Promise<TokenTable> {
+    this.#table ??= this.#ask({ what: 'table' }) as Promise<TokenTable>
+    return this.#table
   }
 
   /** See `RowEncoder.encode`. */

@@ -10,6 +10,13 @@ import type { Launch } from './launcher.js'
 import type { Category, FileLock, Place, PlanOptions, Precision, StorageFormat } from './lists.js'
 import { addonOrigin, loadAddon } from './load.js'
 import type { AdapterSpec, OptimizerState } from './types/adapter.js'
+import type {
+  GrammarTables,
+  NativeGrammar,
+  NativeMatcher,
+  NativeVocabulary,
+  TokenTable,
+} from './types/grammar.js'
 import type { Job } from './types/job.js'
 import type { KernelStudy, KernelTimes } from './types/kernels.js'
 import type { NativeAdapter, NativeModel, NativeWeightFile } from './types/objects.js'
@@ -28,6 +35,7 @@ export {
   type StorageFormat,
 } from './lists.js'
 export type * from './types/adapter.js'
+export type * from './types/grammar.js'
 export type * from './types/job.js'
 export type * from './types/kernels.js'
 export type * from './types/objects.js'
@@ -187,6 +195,15 @@ export interface NativeAddon {
     weights?: readonly number[],
     ranks?: readonly number[],
   ): Job<NativeSession>
+  createVocabulary(tokens: TokenTable): NativeVocabulary
+  /** Throws CONFIG for tables that point outside of themselves. */
+  createGrammar(vocabulary: NativeVocabulary, tables: GrammarTables): NativeGrammar
+  /** `ends`: tokens that end an answer; they come where it is whole. Throws CONFIG without one. */
+  createMatcher(grammar: NativeGrammar, ends: Int32Array): NativeMatcher
+  /** Tokens that may come next, of a vocabulary of this size; not while a job uses the matcher. */
+  allowedTokens(matcher: NativeMatcher, vocab: number): Int32Array
+  /** Moves a matcher on; sampling does it by itself. Throws CONFIG for a token that may not come next. */
+  acceptToken(matcher: NativeMatcher, token: number): void
   /**
    * Creates a file for the weights of a model and reserves its disk space. `key` identifies the contents: readers must
    * pass the same key. `putAway`: keep at most one weight of it in the page cache. Throws WRITE.

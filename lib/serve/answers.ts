@@ -1,13 +1,15 @@
 /** Answers of a model: one row at a time, a few at once, and a bounded queue. */
 import { checkWritesText } from '../base/base.js'
+import { addon, type NativeGrammar } from '../native/addon.js'
 import type { ChatMessage } from '../tokenizer/message.js'
-import { Decoder } from '../train/answers/decoder.js'
+import { type DecodeControl, Decoder } from '../train/answers/decoder.js'
 import {
   answerRoom,
   contextLength,
   decodeText,
   type GenerateOptions,
   type Generation,
+  type LogitChanges,
 } from '../train/answers/generate.js'
 import { endIds, formatOf, renderPrompt } from '../train/rows/prompting.js'
 import { invalid, overloaded } from './errors.js'
@@ -26,6 +28,12 @@ export type Asked =
 export interface AskOptions extends Omit<GenerateOptions, 'maxNewTokens'> {
   /** Default: to the end of the context, at most `MOST_TOKENS`. */
   maxNewTokens: number | null
+  /** Penalties and biases. */
+  changes?: LogitChanges
+  /** What the answer follows. */
+  grammar?: NativeGrammar | undefined
+  onToken?: DecodeControl['onToken']
+  topLogProbs?: number | undefined
 }
 
 /** The most tokens of an answer that asks for no limit. */
@@ -114,8 +122,14 @@ export async function* answered(
   const tokenizer = await base.tokenizer()
   const decoder = await Decoder.open(base, adapters, ids.length + limit)
   try {
-    const sampling = { ...options, maxNewTokens: limit }
-    return yield* decodeText(decoder, tokenizer, ids, ends, limit, sampling, { signal })
+    const { changes, grammar, onToken, topLogProbs, ...rest } = options
+    const rules = grammar && { rules: addon().createMatcher(grammar, Int32Array.from(ends)) }
+    const control = { signal, onToken, topLogProbs }
+    const sampling = { ...rest, maxNewTokens: limit }
+    return yield* decodeText(decoder, tokenizer, ids, ends, limit, sampling, control, {
+      ...changes,
+      ...rules,
+    })
   } finally {
     await decoder.close()
   }

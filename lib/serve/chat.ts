@@ -7,7 +7,9 @@ import type { Generation } from '../train/answers/generate.js'
 import { type Asked, type AskOptions, answered, type Gate, type Prompted, prompted } from './answers.js'
 import { seconds } from './clock.js'
 import { checked, invalid, unsupported } from './errors.js'
+import { grammarOf } from './grammars.js'
 import { newId } from './ids.js'
+import { TokenEntries, type TokenEntry } from './log-probs.js'
 import type { Answering, Models } from './models.js'
 
 /** Keys without an effect on the text. */
@@ -28,7 +30,6 @@ const REFUSED: Readonly<Record<string, string>> = {
   functions: 'they were replaced by tools',
   function_call: 'it was replaced by tool_choice',
   tools: 'answers with tool calls are not supported yet',
-  logit_bias: 'it is not supported yet',
   moderation: 'the server has no other model to ask',
   suffix: 'the model only continues a text',
   best_of: 'ask for n answers and choose among them',
@@ -53,8 +54,13 @@ const sharedShape = {
     .nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
-  frequency_penalty: z.literal(0, { error: 'expected 0; penalties are not supported yet' }).nullish(),
-  presence_penalty: z.literal(0, { error: 'expected 0; penalties are not supported yet' }).nullish(),
+  frequency_penalty: number(-2, 2).nullish(),
+  presence_penalty: number(-2, 2).nullish(),
+  logit_bias: z
+    .record(z.string().regex(/^\d{1,9}$/), number(-100, 100), {
+      error: 'expected ids of tokens with numbers from -100 to 100',
+    })
+    .nullish(),
 }
 const textParts = z.array(
   z.looseObject({ type: z.literal('text', { error: 'expected text' }), text: z.string() }),
@@ -71,11 +77,26 @@ const chatSchema = z.looseObject({
   ...sharedShape,
   messages: z.array(messageSchema, { error: 'expected a list of messages' }).min(1),
   max_completion_tokens: z.int().min(1).nullish(),
-  logprobs: z.literal(false, { error: 'expected false; they are not supported yet' }).nullish(),
-  top_logprobs: z.null({ error: 'expected null; they are not supported yet' }).optional(),
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.int().min(0).max(20).nullish(),
   modalities: z.tuple([z.literal('text')], { error: 'expected ["text"]' }).nullish(),
   response_format: z
-    .looseObject({ type: z.literal('text', { error: 'expected text; other formats are not supported yet' }) })
+    .discriminatedUnion(
+      'type',
+      [
+        z.looseObject({ type: z.literal('text') }),
+        z.looseObject({ type: z.literal('json_object') }),
+        z.looseObject({
+          type: z.literal('json_schema'),
+          json_schema: z.looseObject({
+            name: z.string().regex(/^[\w-]{1,64}$/, 'expected at most 64 letters, digits, _ and -'),
+            schema: z.unknown().optional(),
+            strict: z.boolean().nullish(),
+          }),
+        }),
+      ],
+      { error: 'expected text, json_object, or json_schema' },
+    )
     .nullish(),
   tool_choice: z
     .enum(['none', 'auto'], { error: 'expected none or auto, since there are no tools' })
@@ -123,20 +144,28 @@ export async function chat(service: Service, body: unknown, signal: AbortSignal)
   const messages = request.messages.map(plainMessage)
   const asked: Asked = { kind: 'messages', messages, tools: undefined }
   const most = max_completion_tokens ?? max_tokens ?? null
+  const { logprobs, top_logprobs } = request
+  if (typeof top_logprobs === 'number' && logprobs !== true)
+    throw invalid('top_logprobs', "Invalid value for 'top_logprobs': it needs logprobs: true.")
   const id = newId('chatcmpl-')
   const { answering, prompts } = await begun(service, request.model, [asked], most, signal)
+  const how = await released(answering, async () => ({
+    grammar: await formatOf(answering, request.response_format),
+    topLogProbs: logprobs ? (top_logprobs ?? 0) : undefined,
+  }))
   const told = isRecordedSystem(answering, messages)
     ? { ...headers, 'x-lowrank-system': 'recorded' }
     : headers
   const about = { id, created: seconds(), model: request.model, system_fingerprint: fingerprint(answering) }
-  const choices = choicesOf(service.gate, answering, prompts, request, signal)
+  const choices = choicesOf(service.gate, answering, prompts, request, signal, how)
   if (request.stream) {
-    const part = (index: number, delta: object, finish_reason: string | null) => ({
-      ...{ index, delta, logprobs: null, finish_reason },
+    const part = (index: number, delta: object, finish_reason: string | null, entries?: TokenEntry[]) => ({
+      ...{ index, delta, logprobs: entries ? { content: entries, refusal: null } : null, finish_reason },
     })
     const parts = {
       opening: (index: number) => part(index, { role: 'assistant', content: '', refusal: null }, null),
-      text: (index: number, content: string) => part(index, { content }, null),
+      text: (index: number, content: string, entries?: TokenEntry[]) =>
+        part(index, { content }, null, entries),
       end: (index: number, { finishReason }: Generation) => part(index, {}, finishReason),
     }
     const chunk = { ...about, object: 'chat.completion.chunk' }
@@ -148,10 +177,11 @@ export async function chat(service: Service, body: unknown, signal: AbortSignal)
     whole: {
       ...about,
       object: 'chat.completion',
-      choices: done.map(({ text, finishReason }, index) => ({
+      choices: done.map(({ text, finishReason, entries }, index) => ({
         index,
         message: { role: 'assistant', content: text, refusal: null, annotations: [] },
-        ...{ logprobs: null, finish_reason: finishReason },
+        logprobs: entries ? { content: entries, refusal: null } : null,
+        finish_reason: finishReason,
       })),
       usage: usageOf(prompts, done),
       service_tier: 'default',
@@ -216,11 +246,35 @@ async function begun(
   }
 }
 
+/** What a request needs of its model before it answers; a refusal lets the model go. */
+async function released<T>(answering: Answering, task: () => Promise<T>): Promise<T> {
+  try {
+    return await task()
+  } catch (error) {
+    answering.release()
+    throw error
+  }
+}
+
+/** The grammar of `response_format`; undefined for any text. */
+async function formatOf({ base }: Answering, format: z.infer<typeof chatSchema>['response_format']) {
+  if (format === null || format === undefined || format.type === 'text') return undefined
+  const schema = format.type === 'json_object' ? { type: 'object' } : (format.json_schema.schema ?? {})
+  return grammarOf(base, { kind: 'schema', schema }, 'response_format')
+}
+
 /** The choices of a request; after the last one, its model is released. */
 interface Choices {
   prompts: readonly Prompted[]
   /** Pieces of one choice after the other, and its end. */
-  pieces(): AsyncGenerator<{ index: number; text: string } | { index: number; end: Generation }, void, void>
+  pieces(): AsyncGenerator<Piece | { index: number; end: Generation }, void, void>
+}
+
+interface Piece {
+  index: number
+  text: string
+  /** The tokens that begin in the text, if their log-probabilities are wanted. */
+  entries?: TokenEntry[]
 }
 
 type Sampling = z.infer<z.ZodObject<typeof sharedShape>>
@@ -231,12 +285,14 @@ function choicesOf(
   prompts: readonly Prompted[],
   request: Sampling,
   signal: AbortSignal,
+  how: Pick<AskOptions, 'grammar' | 'topLogProbs'> = {},
 ): Choices {
   const { temperature, top_p, stop } = request
   const seed = request.seed ?? randomInt(SEEDS)
   const options: Omit<AskOptions, 'seed'> = {
     ...{ temperature: temperature ?? 1, topP: top_p ?? 1, topK: 0, maxNewTokens: null },
     ...{ stop: [stop ?? []].flat().filter((text) => text !== ''), keepSpecialTokens: false },
+    ...{ ...how, changes: changesOf(request) },
   }
   return {
     prompts,
@@ -248,7 +304,7 @@ function choicesOf(
         for (const prompt of prompts)
           for (let choice = 0; choice < (request.n ?? 1); choice++, index++) {
             const own = { ...options, seed: seedOf(seed, choice) }
-            const end = yield* textsOf(index, answered(answering, prompt, own, signal))
+            const end = yield* textsOf(index, await piecesOf(answering, prompt, own, signal))
             yield { index, end }
           }
       } finally {
@@ -259,11 +315,44 @@ function choicesOf(
   }
 }
 
+/** The answer to a prompt, with the tokens of its pieces if their log-probabilities are wanted. */
+async function piecesOf(
+  answering: Answering,
+  prompt: Prompted,
+  options: AskOptions,
+  signal: AbortSignal,
+): Promise<{ parts: AsyncGenerator<string, Generation, void>; entries: TokenEntries | undefined }> {
+  if (options.topLogProbs === undefined)
+    return { parts: answered(answering, prompt, options, signal), entries: undefined }
+  const entries = new TokenEntries(await (await answering.base.tokenizer()).table())
+  const onToken: AskOptions['onToken'] = (token, _, own) => {
+    if (own !== undefined && !prompt.ends.has(token)) entries.add(token, own)
+  }
+  return { parts: answered(answering, prompt, { ...options, onToken }, signal), entries }
+}
+
+/** Penalties and biases of a request. */
+function changesOf({ frequency_penalty, presence_penalty, logit_bias }: Sampling): AskOptions['changes'] {
+  const biases = Object.entries(logit_bias ?? {})
+  return {
+    ...(frequency_penalty ? { frequencyPenalty: frequency_penalty } : {}),
+    ...(presence_penalty ? { presencePenalty: presence_penalty } : {}),
+    ...(biases.length === 0
+      ? {}
+      : {
+          logitBias: {
+            ids: Int32Array.from(biases, ([id]) => Number(id)),
+            values: Float32Array.from(biases, ([, bias]) => bias),
+          },
+        }),
+  }
+}
+
 /** The pieces of one choice. A reader that leaves early ends the answer, which frees its cache. */
 async function* textsOf(
   index: number,
-  parts: AsyncGenerator<string, Generation, void>,
-): AsyncGenerator<{ index: number; text: string }, Generation, void> {
+  { parts, entries }: Awaited<ReturnType<typeof piecesOf>>,
+): AsyncGenerator<Piece, Generation, void> {
   let end: Generation | undefined
   try {
     for (;;) {
@@ -272,7 +361,7 @@ async function* textsOf(
         end = value
         return value
       }
-      yield { index, text: value }
+      yield { index, text: value, ...(entries && { entries: entries.take(value) }) }
     }
   } finally {
     if (end === undefined) await parts.return(undefined as never)
@@ -285,9 +374,15 @@ function seedOf(seed: number, choice: number): number {
   return (folded + choice * 0x9e3779b1) % SEEDS
 }
 
-async function wholeOf(choices: Choices): Promise<Generation[]> {
-  const done: Generation[] = []
-  for await (const piece of choices.pieces()) if ('end' in piece) done.push(piece.end)
+async function wholeOf(choices: Choices): Promise<(Generation & { entries?: TokenEntry[] })[]> {
+  const done: (Generation & { entries?: TokenEntry[] })[] = []
+  let entries: TokenEntry[] | undefined
+  for await (const piece of choices.pieces()) {
+    if ('end' in piece) {
+      done.push(entries ? { ...piece.end, entries } : piece.end)
+      entries = undefined
+    } else if (piece.entries) entries = [...(entries ?? []), ...piece.entries]
+  }
   return done
 }
 
@@ -295,7 +390,7 @@ async function wholeOf(choices: Choices): Promise<Generation[]> {
 interface StreamParts {
   /** Begins a choice; undefined begins it with its text. */
   opening(index: number): object | undefined
-  text(index: number, text: string): object
+  text(index: number, text: string, entries?: TokenEntry[]): object
   end(index: number, end: Generation): object
 }
 
@@ -316,7 +411,7 @@ async function* streamOf(
     begun = index
     if (opening !== undefined) yield chunk(opening)
     if ('end' in piece) done.push(piece.end)
-    yield chunk('end' in piece ? parts.end(index, piece.end) : parts.text(index, piece.text))
+    yield chunk('end' in piece ? parts.end(index, piece.end) : parts.text(index, piece.text, piece.entries))
   }
   if (withUsage) yield { ...about, choices: [], usage: usageOf(choices.prompts, done) }
 }

@@ -322,6 +322,7 @@ std::optional<Sampling> to_sampling(const Fields& fields) {
     if (ids.size() != values.size()) bias.wrong("values", "as long as its ids");
     for (size_t i = 0; i < ids.size(); ++i) sampling.logit_bias.emplace_back(ids[i], values[i]);
   }
+  if (s.has("rules")) sampling.rules = rules_of(s.get("rules"));
   return sampling;
 }
 

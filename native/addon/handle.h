@@ -34,6 +34,8 @@ Napi::Function define_weight_file(Napi::Env env);
 std::shared_ptr<Model> model_of(Napi::Value handle);
 std::shared_ptr<Adapter> adapter_of(Napi::Value handle);
 std::shared_ptr<Session> session_of(Napi::Value handle);
+/// The functions of grammars.
+void define_grammars(Napi::Env env, Napi::Object exports);
 /// Plans and allocates a session, on the engine's thread.
 Napi::Value open_session(const Napi::CallbackInfo& info);
 

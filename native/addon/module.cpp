@@ -291,6 +291,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("cachedBytes", cached_bytes);
   method("lockFile", lock_file);
   define_ranks(env, exports);
+  define_grammars(env, exports);
   method("createModel", create<&Environment::model>);
   method("createAdapter", create<&Environment::adapter>);
   method("createSession", open_session);

@@ -1,5 +1,6 @@
 /** Types of sessions: inputs and results of training, evaluation, and generation, and the native session handle. */
 import type { OptimizerStep } from './adapter.js'
+import type { NativeMatcher } from './grammar.js'
 import type { Job } from './job.js'
 import type { PlanReport } from './plan.js'
 
@@ -93,6 +94,8 @@ export interface Sampling {
   drawn?: Int32Array
   /** Added to the logits of tokens. */
   logitBias?: { ids: Int32Array; values: Float32Array }
+  /** Only tokens that may come next are drawn; the drawn one moves it on. */
+  rules?: NativeMatcher
 }
 
 /**

@@ -1,0 +1,58 @@
+/** Log-probabilities of the tokens of an answer, in the form of OpenAI's API. */
+import type { OwnLogProbs, TokenTable } from '../native/addon.js'
+
+/** JSON has no infinity. */
+const LEAST = -9999
+
+interface TokenLogProb {
+  token: string
+  logprob: number
+  bytes: number[]
+}
+
+export interface TokenEntry extends TokenLogProb {
+  top_logprobs: TokenLogProb[]
+}
+
+/** Gives each piece of text the tokens that begin in it, so that streams and whole answers have the same ones. */
+export class TokenEntries {
+  readonly #table: TokenTable
+  readonly #waiting: { entry: TokenEntry; begin: number }[] = []
+  #drawn = 0
+  #given = 0
+
+  constructor(table: TokenTable) {
+    this.#table = table
+  }
+
+  add(token: number, own: OwnLogProbs): void {
+    const named = (id: number, logprob: number): TokenLogProb => {
+      const bytes = this.#bytes(id)
+      return { token: nameOf(bytes), logprob: Math.max(logprob, LEAST), bytes: [...bytes] }
+    }
+    const top_logprobs = Array.from(own.top, (id, index) => named(id, own.topLogProbs[index] as number))
+    this.#waiting.push({ entry: { ...named(token, own.logProb), top_logprobs }, begin: this.#drawn })
+    if (!this.#table.special[token]) this.#drawn += this.#bytes(token).length
+  }
+
+  /** The tokens that begin in the next piece of text, which is the end of what a stop text leaves. */
+  take(text: string): TokenEntry[] {
+    this.#given += Buffer.byteLength(text)
+    const count = this.#waiting.findIndex(({ begin }) => begin >= this.#given)
+    return this.#waiting.splice(0, count < 0 ? this.#waiting.length : count).map(({ entry }) => entry)
+  }
+
+  #bytes(id: number): Uint8Array {
+    const { bytes, ends } = this.#table
+    return bytes.subarray(id === 0 ? 0 : ends[id - 1], ends[id])
+  }
+}
+
+/** The text of bytes; where they are a part of a character, each byte as in `\xe2`. */
+function nameOf(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch {
+    return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}`
+  }
+}
