@@ -219,6 +219,7 @@ export function explored<T>(
   const ordered = [...symbols].sort()
   for (let index = 0; index < states.length; index++)
     for (const symbol of ordered) {
+      budget.work(8)
       const next = step(values[index] as T, symbol)
       const code = symbol.charCodeAt(0)
       if (next !== undefined) addEdge(states[index] as State, code, code, stateOf(next))
