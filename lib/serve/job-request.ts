@@ -14,8 +14,13 @@ const sharedShape = {
 }
 /** Methods by their names at OpenAI: hyperparameters of their own with what `auto` is, and the task of the run. */
 const METHODS = {
-  supervised: { task: 'causal_lm', shape: {}, usual: {} },
-  dpo: { task: 'dpo', shape: { beta: auto(z.number().gt(0).max(2)) }, usual: { beta: 0.1 } },
+  supervised: { task: 'causal_lm', tellsAccuracy: true, shape: {}, usual: {} },
+  dpo: {
+    task: 'dpo',
+    tellsAccuracy: false,
+    shape: { beta: auto(z.number().gt(0).max(2)) },
+    usual: { beta: 0.1 },
+  },
 } as const
 type Method = keyof typeof METHODS
 
@@ -185,11 +190,11 @@ export function jobConfig(
 ): RunConfig {
   const { batch_size: batch, n_epochs: epochs, learning_rate_multiplier: multiplier, beta } = numbers
   const micro = batch % MICRO_BATCH === 0 ? MICRO_BATCH : batch % 2 === 0 ? 2 : 1
-  const { task } = METHODS[methodOf(request)]
+  const { task, tellsAccuracy } = METHODS[methodOf(request)]
   const given = { strategy: 'lora', ...request.lowrank }
   const raw = {
     packing: false,
-    ...(task === 'causal_lm' ? { token_accuracy: true } : {}),
+    ...(tellsAccuracy ? { token_accuracy: true } : {}),
     ...given,
     ...(typeof given.strategy === 'string' ? { strategy: { name: given.strategy } } : {}),
     model: places.model,

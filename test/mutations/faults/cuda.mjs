@@ -18,8 +18,8 @@ const kernels = [
   caught(
     'cross_entropy.cu',
     "CUDA's cross_entropy reaches logits beyond",
-    'args.logits + row * args.logits_ld',
-    'args.logits + static_cast<int32_t>(row * args.logits_ld)',
+    'args.logits + row * args.logits_ld;\n  T* const',
+    'args.logits + static_cast<int32_t>(row * args.logits_ld);\n  T* const',
     'logits are addressed by 32 bits',
   ),
   caught(
