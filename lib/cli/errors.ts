@@ -5,7 +5,7 @@
  */
 import { CommanderError } from 'commander'
 import { InternalError, LowrankError } from '../core/errors.js'
-import { fromSystem } from '../core/system-error.js'
+import { codeOf, fromSystem } from '../core/system-error.js'
 import { type Output, styledFor } from './output.js'
 
 export const EXIT_FAILED = 1
@@ -76,7 +76,7 @@ function describeError(given: unknown): Failure {
     const { code, message, details } = error
     return { code, message, details, exitCode: codeOfExit(code) }
   }
-  const code = error instanceof LowrankError ? error.code : 'INTERNAL'
+  const code = codeOf(error)
   return { code, message: defectMessage(error), details: {}, exitCode: EXIT_FAILED }
 }
 

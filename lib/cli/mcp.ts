@@ -5,11 +5,11 @@
 import { resolve } from 'node:path'
 import { Writable } from 'node:stream'
 import type { Command } from 'commander'
+import { packageVersion } from '../core/root.js'
 import { UsageError } from './errors.js'
 import { collect, examples } from './help.js'
 import { Interruption } from './interrupt.js'
 import { Output } from './output.js'
-import { packageVersion } from './version.js'
 
 interface Options {
   allow?: string[]

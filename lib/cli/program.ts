@@ -4,13 +4,13 @@
  */
 import { Command, CommanderError } from 'commander'
 import { InternalError } from '../core/errors.js'
+import { packageVersion } from '../core/root.js'
 import { stoppingSignals } from '../core/system.js'
 import { EXIT_FAILED, EXIT_USAGE, InterruptedError, reportError } from './errors.js'
 import { table } from './format.js'
 import { STOPPED } from './interrupt.js'
 import { Output } from './output.js'
 import { explained, unknownVerb } from './unknown.js'
-import { packageVersion } from './version.js'
 
 /** Adds a verb's arguments, flags, examples and action to its command. */
 export type Configure = (command: Command) => void

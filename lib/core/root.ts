@@ -36,3 +36,9 @@ function packageName(folder: string): unknown {
 
 /** Folder that contains lowrank's package.json, whether run from the sources, from dist/, or from node_modules. */
 export const packageRoot: string = findRoot(here)
+
+/** The version of the package. */
+export function packageVersion(): string {
+  const text = readFileSync(join(packageRoot, 'package.json'), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}

@@ -64,3 +64,6 @@ export function fromSystem(error: unknown): unknown {
     { cause: error },
   )
 }
+
+/** Code of an error, for those who read lines of JSON; `INTERNAL` for a defect. */
+export const codeOf = (error: unknown): string => (error instanceof LowrankError ? error.code : 'INTERNAL')

@@ -30,7 +30,7 @@ export interface AskOptions extends Omit<GenerateOptions, 'maxNewTokens'> {
   maxNewTokens: number | null
   /** Penalties and biases. */
   changes?: LogitChanges
-  /** What the answer follows. */
+  /** Tokens that would leave this grammar cannot be drawn. */
   grammar?: NativeGrammar | undefined
   onToken?: DecodeControl['onToken']
   topLogProbs?: number | undefined

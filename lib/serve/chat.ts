@@ -150,7 +150,7 @@ export async function chat(service: Service, body: unknown, signal: AbortSignal)
   const id = newId('chatcmpl-')
   const { answering, prompts } = await begun(service, request.model, [asked], most, signal)
   const how = await released(answering, async () => ({
-    grammar: await formatOf(answering, request.response_format),
+    grammar: await responseGrammar(answering, request.response_format),
     topLogProbs: logprobs ? (top_logprobs ?? 0) : undefined,
   }))
   const told = isRecordedSystem(answering, messages)
@@ -236,17 +236,14 @@ async function begun(
   signal: AbortSignal,
 ) {
   const answering = await models.asked(model)
-  try {
-    const prompts: Prompted[] = []
+  const prompts: Prompted[] = []
+  await released(answering, async () => {
     for (const one of asked) prompts.push(await prompted(answering, one, most, signal))
-    return { answering, prompts }
-  } catch (error) {
-    answering.release()
-    throw error
-  }
+  })
+  return { answering, prompts }
 }
 
-/** What a request needs of its model before it answers; a refusal lets the model go. */
+/** Does work for a request before its answer; if it fails, the model of the request is released. */
 async function released<T>(answering: Answering, task: () => Promise<T>): Promise<T> {
   try {
     return await task()
@@ -257,7 +254,7 @@ async function released<T>(answering: Answering, task: () => Promise<T>): Promis
 }
 
 /** The grammar of `response_format`; undefined for any text. */
-async function formatOf({ base }: Answering, format: z.infer<typeof chatSchema>['response_format']) {
+async function responseGrammar({ base }: Answering, format: z.infer<typeof chatSchema>['response_format']) {
   if (format === null || format === undefined || format.type === 'text') return undefined
   const schema = format.type === 'json_object' ? { type: 'object' } : (format.json_schema.schema ?? {})
   return grammarOf(base, { kind: 'schema', schema }, 'response_format')

@@ -111,7 +111,7 @@ export class Files {
       const { filename, fields } = await spooled(body, headers, { part: 'file', most: MOST_BYTES, path })
       const purpose = checkedPurpose(fields.get('purpose'))
       const expiry = [...fields.keys()].find((name) => name.startsWith('expires_after'))
-      if (expiry !== undefined) throw unsupported('expires_after', 'a file stays until it is deleted')
+      if (expiry !== undefined) throw unsupportedExpiry()
       return { filename, purpose }
     })
   }
@@ -174,6 +174,9 @@ export class Files {
 function shown({ id, object, bytes, created_at, filename, purpose, status }: FileRecord): FileObject {
   return { id, object, bytes, created_at, filename, purpose, status }
 }
+
+export const unsupportedExpiry = (): ApiError =>
+  unsupported('expires_after', 'a file stays until it is deleted')
 
 /** @throws {ApiError} for what this server keeps no files for */
 export function checkedPurpose(purpose: unknown): Purpose {

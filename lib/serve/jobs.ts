@@ -19,6 +19,7 @@ import {
 } from './job-request.js'
 import type { Memory } from './memory.js'
 import type { Models } from './models.js'
+import { indexAfter } from './pages.js'
 import { type Recorded, Records } from './records.js'
 
 export type JobStatus = 'validating_files' | 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
@@ -145,10 +146,7 @@ export class Jobs {
   ): Promise<AsyncGenerator<JobEvent>> {
     this.get(id)
     const log = await this.log(id)
-    const seen = after === undefined ? -1 : log.inOrder.findIndex((event) => event.id === after)
-    if (after !== undefined && seen < 0)
-      throw new ApiError(404, `There is nothing with the id ${after} in this list.`, null, 'after')
-    return this.#follow(id, log, seen + 1, signal)
+    return this.#follow(id, log, indexAfter(log.inOrder, after), signal)
   }
 
   async *#follow(id: string, log: EventLog, from: number, signal: AbortSignal): AsyncGenerator<JobEvent> {

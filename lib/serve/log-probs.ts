@@ -48,7 +48,7 @@ export class TokenEntries {
   }
 }
 
-/** The text of bytes; where they are a part of a character, each byte as in `\xe2`. */
+/** The text of bytes; where they are only a part of a character, `bytes:` and each byte as in `\xe2`. */
 function nameOf(bytes: Uint8Array): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)

@@ -18,7 +18,7 @@ import type { Models } from './models.js'
 
 const OF_THE_BASE = ['weights', 'quantization_constants', 'paged_weights'] as const
 
-/** What a job takes. */
+/** Memory that a job needs. */
 export interface PlannedJob {
   /** Peak of the run with its base, as `lowrank plan` prints it. */
   plannedBytes: number
@@ -26,7 +26,7 @@ export interface PlannedJob {
   needed: number
   /** The optimizer that the run would choose on this machine; null for the one of the config. */
   optimizer: Optimizer | null
-  /** What would take less. */
+  /** Options with which the job needs less. */
   advice: string
 }
 

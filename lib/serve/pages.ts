@@ -26,15 +26,24 @@ export function page<T extends { id: string }>(
       'limit',
       `Invalid value for 'limit': expected an integer from 1 to 10000; got ${query.limit}.`,
     )
-  const seen = query.after === undefined ? -1 : items.findIndex(({ id }) => id === query.after)
-  if (query.after !== undefined && seen < 0)
-    throw new ApiError(404, `There is nothing with the id ${query.after} in this list.`, null, 'after')
-  const data = items.slice(seen + 1, seen + 1 + limit)
+  const first = indexAfter(items, query.after)
+  const data = items.slice(first, first + limit)
   return {
     object: 'list',
     data,
-    has_more: seen + 1 + limit < items.length,
+    has_more: first + limit < items.length,
     first_id: data[0]?.id ?? null,
     last_id: data.at(-1)?.id ?? null,
   }
+}
+
+/**
+ * Index of the item that follows the one with an id; 0 without an id.
+ * @throws {ApiError} for an id that is not in the list
+ */
+export function indexAfter(items: readonly { id: string }[], after: string | undefined): number {
+  if (after === undefined) return 0
+  const seen = items.findIndex(({ id }) => id === after)
+  if (seen < 0) throw new ApiError(404, `There is nothing with the id ${after} in this list.`, null, 'after')
+  return seen + 1
 }

@@ -36,7 +36,7 @@ const CSV = 'step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy
 /** A problem that concerns whoever runs the server. */
 export type Report = (message: string) => void
 
-/** What clients are told of a step. */
+/** Numbers of a step, as events and checkpoints have them. */
 type StepMetrics = { step: number } & Record<string, number | null>
 
 interface Parts {
@@ -60,8 +60,8 @@ export class Trainer {
   readonly #report: Report
   /** Checks of new jobs, one after the other. */
   readonly #checks = new Turns()
-  /** The job that waits for memory. */
-  #waiting: string | undefined
+  /** The job that waits for memory, and its plan. */
+  #waiting: { id: string; planned: PlannedJob } | undefined
   #atWork: AtWork | undefined
   /** Jobs whose failure could not be written, which the next server tries again. */
   readonly #unrecorded = new Set<string>()
@@ -170,7 +170,8 @@ export class Trainer {
     const log = await this.#jobs.log(id)
     const numbers = job.hyperparameters ?? hyperparametersOf(request, rows)
     const config = jobConfig(request, numbers, seed, rows, placesIn(this.#jobs.path(id), model.path, request))
-    const planned = await this.#memory.planned(model, config)
+    const planned =
+      this.#waiting?.id === id ? this.#waiting.planned : await this.#memory.planned(model, config)
     this.#memory.expectRoom(model, planned)
     if (!(await this.#hasRoom(id, model, planned, log))) return this.#woken(POLL_MS)
     const { optimizer } = planned
@@ -179,18 +180,19 @@ export class Trainer {
   }
 
   /** False while answers in progress hold memory that the job needs. */
-  async #hasRoom(id: string, model: Model, { needed }: PlannedJob, log: EventLog): Promise<boolean> {
+  async #hasRoom(id: string, model: Model, planned: PlannedJob, log: EventLog): Promise<boolean> {
+    const { needed } = planned
     const isFree = () => needed <= this.#memory.freeFor(model)
     if (!isFree()) await this.#models.detachIdle()
     if (isFree() || this.#models.answering === 0) {
       this.#waiting = undefined
       return true
     }
-    if (this.#waiting !== id)
+    if (this.#waiting?.id !== id)
       await log.message(
         `Waiting for memory: the job needs ${shown(needed)} beside the models, and ${shown(this.#memory.freeFor(model))} are free until answers in progress end`,
       )
-    this.#waiting = id
+    this.#waiting = { id, planned }
     return false
   }
 

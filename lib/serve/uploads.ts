@@ -1,4 +1,4 @@
-/** Uploads in parts, which are joined to a file in an order that the client gives. What is not completed in an hour goes. */
+/** Uploads in parts, which are joined to a file in an order that the client gives. Those that are not completed within an hour expire. */
 import { existsSync } from 'node:fs'
 import { rename, rm, stat } from 'node:fs/promises'
 import type { IncomingHttpHeaders } from 'node:http'
@@ -6,8 +6,8 @@ import type { Readable } from 'node:stream'
 import * as z from 'zod'
 import { Turns } from '../native/handles.js'
 import { seconds } from './clock.js'
-import { ApiError, checked, invalid, unsupported } from './errors.js'
-import { checkedPurpose, type FileObject, type Files } from './files.js'
+import { ApiError, checked, invalid } from './errors.js'
+import { checkedPurpose, type FileObject, type Files, unsupportedExpiry } from './files.js'
 import { isId, newId } from './ids.js'
 import { safeName, spooled } from './multipart.js'
 import { type Recorded, Records } from './records.js'
@@ -83,7 +83,7 @@ export class Uploads {
   /** @throws {ApiError} for wrong parameters */
   async create(body: unknown): Promise<UploadObject> {
     const { bytes, filename, purpose, expires_after } = checked(createSchema, body)
-    if (expires_after != null) throw unsupported('expires_after', 'a file stays until it is deleted')
+    if (expires_after != null) throw unsupportedExpiry()
     const id = newId('upload_')
     const created_at = seconds()
     const upload: UploadRecord = {

@@ -1,21 +1,17 @@
 /** Measurements made once per machine, stored next to the cached weights. */
 import { createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { packageRoot } from '../core/root.js'
+import { packageRoot, packageVersion } from '../core/root.js'
 import { hubSettings } from '../hub/settings.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { makeFolder } from '../io/atomic-folder.js'
 
 /** The file of a set of measurements: one per version of this package and per machine properties they depend on. */
 export async function figuresFile(name: string, machine: readonly unknown[]): Promise<string> {
-  const { version } = JSON.parse(await readFile(join(packageRoot, 'package.json'), 'utf8')) as {
-    version: string
-  }
   return join(
     hubSettings().assetsDir,
     'lowrank',
-    `${name}-${hashed([...machine, version, packageRoot])}.json`,
+    `${name}-${hashed([...machine, packageVersion(), packageRoot])}.json`,
   )
 }
 

@@ -90,7 +90,7 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   Executor run(*this, context, p, cancel, &input);
   if (run.updates_only()) {
     run.run();
-    return {run.loss(), 0, {}, run.grad_norm(), {}, {}, {}};
+    return {.loss_sum = run.loss(), .grad_norm = run.grad_norm()};
   }
   place_batch(run, input.batch);
   place_weights(run, input.weights);
@@ -99,7 +99,7 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
   if (gradients)
     run.device->launch(Zero{gradients.as<std::byte>(), examples * adapters_[0]->spec().trained_elements * 4}, {});
   run.run(first_step(p, input), p.steps.size());
-  LossResult result{run.loss(), run.head_rows, {}, {}, {}, {}, {}};
+  LossResult result{run.loss(), run.head_rows};
   if (input.update) result.grad_norm = run.grad_norm();
   if (gradients) add_examples(context, input, gradients, result);
   if (p.options.row_weights) result.log_probs = log_probs(run);
@@ -117,7 +117,7 @@ LossResult Session::score_step(Context& context, const std::string& name, const 
   place_batch(run, input.batch);
   run.run(0, weighted_step(p));
   scored_ = {name, input, adapters_[0]->version()};
-  return {run.loss(), run.head_rows, {}, {}, log_probs(run), {}, hits(run)};
+  return {.loss_sum = run.loss(), .count = run.head_rows, .log_probs = log_probs(run), .hits = hits(run)};
 }
 
 LossResult Session::finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel) {
@@ -131,7 +131,7 @@ LossResult Session::finish_step(Context& context, const std::vector<float>& weig
   place_batch(run, half.input.batch);
   place_weights(run, weights);
   run.run(weighted_step(p), p.steps.size());
-  LossResult result{loss_sum(run), run.head_rows, {}, {}, {}, {}, {}};
+  LossResult result{loss_sum(run), run.head_rows};
   if (half.input.update) result.grad_norm = run.grad_norm();
   return result;
 }
@@ -185,7 +185,7 @@ LossResult Session::evaluate(Context& context, const std::string& name, const Mi
   forwarded_.reset();
   if (pipe_) pipe_->begin(0, false);
   run.run();
-  LossResult result{loss_sum(run), run.head_rows, {}, {}, {}, {}, {}};
+  LossResult result{loss_sum(run), run.head_rows};
   if (wanted.log_probs) result.log_probs = log_probs(run);
   result.hits = hits(run);
   if (!wanted.logits) return result;

@@ -9,7 +9,7 @@
 
 namespace lowrank {
 
-/// What decides which tokens may come next, such as a grammar: a set for each token, which then moves it on.
+/// Rules for the tokens of an answer, such as a grammar: they allow a set of tokens, and move on by the one drawn.
 class TokenRules {
  public:
   virtual ~TokenRules() = default;
@@ -24,7 +24,7 @@ struct Sampling {
   float top_p = 1;
   uint64_t seed = 0;
   uint64_t position = 0;
-  // What follows changes the logits before the temperature, in this order.
+  // Changes of the logits before the temperature, in this order.
   float frequency_penalty = 0;                          // subtracted once for each time that a token is among `drawn`
   float presence_penalty = 0;                           // subtracted once from each token among `drawn`
   std::vector<int32_t> drawn{};                         // the answer so far, if there are penalties

@@ -49,11 +49,11 @@ struct TrainInput {
 struct LossResult {
   double loss_sum = 0;
   int64_t count = 0;
-  std::vector<double> norms;        // of each example's gradient before clipping, with per-example clipping
-  std::optional<double> grad_norm;  // of the complete gradient, if an update was made
-  std::vector<float> log_probs;     // of each labeled position in order, if requested
-  std::vector<float> logits;        // of each labeled position, [rows, labels], if requested
-  std::optional<int64_t> hits;      // labeled positions whose label has the largest logit, if the plan counts them
+  std::vector<double> norms{};        // of each example's gradient before clipping, with per-example clipping
+  std::optional<double> grad_norm{};  // of the complete gradient, if an update was made
+  std::vector<float> log_probs{};     // of each labeled position in order, if requested
+  std::vector<float> logits{};        // of each labeled position, [rows, labels], if requested
+  std::optional<int64_t> hits{};      // labeled positions whose label has the largest logit, if the plan counts them
 };
 
 /// Requested parts of an evaluation's result.

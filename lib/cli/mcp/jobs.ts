@@ -5,8 +5,8 @@
 import { existsSync } from 'node:fs'
 import { Writable } from 'node:stream'
 import { type CompareEvent, compareOn } from '../../compare/index.js'
-import { BusyError, ConfigError, LowrankError } from '../../core/errors.js'
-import { fromSystem } from '../../core/system-error.js'
+import { BusyError, ConfigError } from '../../core/errors.js'
+import { codeOf, fromSystem } from '../../core/system-error.js'
 import { Turns } from '../../native/handles.js'
 import { listCheckpoints } from '../../train/checkpoints/checkpoint-folder.js'
 import { resolveConfig } from '../../train/config/config.js'
@@ -64,7 +64,7 @@ export class Jobs {
     const active = this.#active.get(id)
     if (active !== undefined) return active.record
     const record = await this.store.get(id)
-    // What another server has done, or did before it was killed.
+    // Another server may be at work on it, or may have been killed.
     const last = (await this.metrics(record)).findLast((line) => line.event === 'step')
     if (last === undefined) return record
     const { step, total_steps, loss } = last
@@ -85,9 +85,8 @@ export class Jobs {
   async begin(record: JobRecord): Promise<JobRecord> {
     if (this.#closing) throw new BusyError('the server is ending; start it again.', {})
     const lock = await lockRun(this.store.path(record.id))
-    const { created: _, ...fresh } = { ...FRESH, created: 0 }
     const { step, loss, total_steps, eval_loss } = record
-    const queued: JobRecord = { ...record, ...fresh, ...{ step, loss, total_steps, eval_loss } }
+    const queued: JobRecord = { ...record, ...FRESH, ...{ step, loss, total_steps, eval_loss } }
     const active: Active = { record: queued, lock, stop: new AbortController(), ended: Promise.resolve() }
     this.#active.set(record.id, active)
     try {
@@ -156,7 +155,7 @@ export class Jobs {
     } catch (caught) {
       const error = fromSystem(caught)
       const { message } = error as Error
-      const code = error instanceof LowrankError ? error.code : 'INTERNAL'
+      const code = codeOf(error)
       active.record = {
         ...active.record,
         ...(signal.aborted

@@ -12,9 +12,9 @@ import {
 } from '@modelcontextprotocol/sdk/types.js'
 import * as z from 'zod'
 import { formatBytes } from '../../core/bytes.js'
-import { ConfigError, DataError, FileFormatError, LowrankError, OutOfMemoryError } from '../../core/errors.js'
+import { ConfigError, DataError, FileFormatError, OutOfMemoryError } from '../../core/errors.js'
 import { parseBytes } from '../../core/schema.js'
-import { fromSystem } from '../../core/system-error.js'
+import { codeOf, fromSystem } from '../../core/system-error.js'
 import { parseHubName } from '../../hub/name.js'
 import { lossCurve } from '../../report/report.js'
 import { listCheckpoints } from '../../train/checkpoints/checkpoint-folder.js'
@@ -164,7 +164,7 @@ export class LowrankServer {
       } catch (caught) {
         const error = fromSystem(caught)
         const { message } = error as Error
-        const code = error instanceof LowrankError ? error.code : 'INTERNAL'
+        const code = codeOf(error)
         return { isError: true, content: [{ type: 'text', text: `${code}: ${message}` }] }
       }
     })

@@ -1,4 +1,4 @@
-/** What clients see of the tools: names, words, and schemas. They stand in the context of every conversation: be brief. */
+/** Names, descriptions, and schemas of the tools. Every conversation has them in its context, so they are brief. */
 import * as z from 'zod'
 import { EXPORT_DTYPES, EXPORT_FORMATS } from '../../export/options.js'
 

@@ -103,7 +103,7 @@ export interface Sampling {
  * change.
  */
 export interface OwnLogProbs {
-  /** Of the drawn token. */
+  /** Log-probability of the drawn token. */
   logProb: number
   /** The likeliest tokens, in descending order; ties by id. */
   top: Int32Array

@@ -140,7 +140,7 @@ export async function lastOf(text: AsyncGenerator<string, Generation, void>): Pr
   }
 }
 
-/** What only some callers may change of the logits. */
+/** Penalties, biases, and rules, which change the logits before a token is drawn. */
 export type LogitChanges = Omit<AnswerSampling, 'temperature' | 'topK' | 'topP' | 'seed'>
 
 /** Samples tokens until an end token, a stop text, or the limit, yielding their text. */

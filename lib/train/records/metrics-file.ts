@@ -2,9 +2,8 @@
 import { existsSync } from 'node:fs'
 import { appendFile, open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { LowrankError } from '../../core/errors.js'
 import { snakeKey } from '../../core/schema.js'
-import { fromSystem } from '../../core/system-error.js'
+import { codeOf, fromSystem } from '../../core/system-error.js'
 import { writeFileWhole } from '../../io/atomic.js'
 import { GrowingFile } from '../../io/growing-file.js'
 import type { Samples } from '../answers/samples.js'
@@ -101,7 +100,7 @@ export class MetricsFile {
   /** Records the failure of a run. If this write fails too, the original error is kept. */
   async fail(caught: unknown, step: number): Promise<void> {
     const error = fromSystem(caught)
-    const code = error instanceof LowrankError ? error.code : 'INTERNAL'
+    const code = codeOf(error)
     const message = error instanceof Error ? error.message : String(error)
     await this.#append({ event: 'error', step, code, message, time: now() }).catch(() => undefined)
   }

@@ -1,8 +1,6 @@
 /** Facts that a run records besides its progress: its inputs, its memory, and the ranks of an allocating strategy. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import type { BaseModel } from '../../base/base.js'
-import { packageRoot } from '../../core/root.js'
+import { packageVersion } from '../../core/root.js'
 import { toFileKeys } from '../../core/schema.js'
 import { addon, type Category } from '../../native/addon.js'
 import { fileOptions, trainSchema } from '../../options/options.js'
@@ -118,11 +116,4 @@ function memoryEvent(step: number): MemoryEvent {
 
 function nameOf({ path }: DataSources['dataset']): string {
   return typeof path === 'string' ? path : path.join(', ')
-}
-
-export function packageVersion(): string {
-  const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
-    version: string
-  }
-  return version
 }
