@@ -41,6 +41,7 @@ const strategies = {
 }
 /** Additional options of a training run. */
 const more = {
+  lora: { tokenAccuracy: true },
   'lora, sgd': { optimizer: { type: 'sgd', momentum: 0.9 } },
   'lora, lion': { optimizer: 'lion' },
   'lora, adafactor': { optimizer: 'adafactor' },
