@@ -12,7 +12,14 @@ const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/pack
 const esm = join(root, 'dist', 'esm')
 
 /** What Node.js is started with. Read from hundreds of small files, a program starts in twice the time. */
-const PROGRAMS = ['bench/memory-process', 'cli/main', 'compare/child', 'data/text-worker', 'time/child']
+const PROGRAMS = [
+  'bench/memory-process',
+  'cli/main',
+  'compare/child',
+  'data/text-worker',
+  'native/mpi-child',
+  'time/child',
+]
 
 /** The dependency that stands in the programs: it would install 91 packages beside it, of which they need none. */
 const INSIDE = '@modelcontextprotocol/sdk'

@@ -9,6 +9,7 @@ import { translated } from '../native/errors.js'
 import { launchOf } from '../native/launcher.js'
 import { levelProblem, portableKernels, thisProcessor } from '../native/level.js'
 import { addonOrigin, missingForBuild, packagedAddons } from '../native/load.js'
+import { mpiLibraries } from '../native/mpi-libraries.js'
 import { PLATFORMS } from '../native/platforms.js'
 import { libc, targetName } from '../native/prebuilt.js'
 import { EXIT_FAILED } from './errors.js'
@@ -88,7 +89,7 @@ function cudaPart(): Report['cuda'] {
 
 /** The MPI libraries, or why there are none, and the launcher that started this process. */
 function mpiPart(): Part {
-  const { libraries, reasons } = translated(() => addon().mpi())
+  const { libraries, reasons } = mpiLibraries()
   const launch = launchOf(process.env)
   const started = launch ? [`a launcher has started this process (${launch.variable} is set)`] : []
   const found = libraries.map(({ name, version }) => `${version} (${name})`)

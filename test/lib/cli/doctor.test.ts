@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -97,3 +98,21 @@ test('the portable kernels are slow, which doctor says without a fault', async (
     'the portable kernels are in use, many times slower than others: LOWRANK_ISA=reference',
   )
 })
+
+test.runIf(process.platform === 'linux')(
+  'an MPI library that crashes is reported, and ends nothing',
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lowrank-doctor-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    const crashing = '__attribute__((constructor)) static void crash(void) { __builtin_trap(); }'
+    const library = join(folder, 'libmpi.so.40')
+    execFileSync('cc', ['-shared', '-fPIC', '-x', 'c', '-', '-o', library], { input: crashing })
+    const ended = await lowrank(['doctor', '--json'], { env: { LD_LIBRARY_PATH: folder } })
+    expect(ended).toMatchObject({ code: 0, stderr: '' })
+    const [{ mpi }] = printed<'doctor'>(ended) as [Printed<'doctor'>]
+    expect(mpi).toEqual({
+      available: false,
+      reason: expect.stringMatching(/ended early: signal SIG(ILL|TRAP); to train/),
+    })
+  },
+)

@@ -1,0 +1,4 @@
+/** Runs in the process that `mpi-libraries.ts` starts. */
+import { addon } from './addon.js'
+
+process.stdout.write(JSON.stringify(addon().mpi()))
