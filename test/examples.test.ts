@@ -49,6 +49,21 @@ test("openai-client.mjs trains and asks by OpenAI's client", async () => {
   }
 })
 
+test('ai-sdk.mjs and langchain.mjs get a text and an object from a server', async () => {
+  const { service } = await begun(join(scratchFolder(), 'data'))
+  process.env.LOWRANK_TOKEN = service.token
+  try {
+    for (const script of ['ai-sdk.mjs', 'langchain.mjs']) {
+      const ran = await run(script, service.url, 'base')
+      expect(ran).toMatchObject({ code: 0, stderr: '' })
+      expect(ran.stdout).toMatch(/^.+\n\{ name: '.*', crew: [1-9] \}\n$/)
+    }
+  } finally {
+    delete process.env.LOWRANK_TOKEN
+    await service.close()
+  }
+})
+
 test('train.mjs trains an adapter that generate.mjs answers with and export.mjs exports', async () => {
   const { model, at } = project()
   const trained = await run('train.mjs', model, at('train.jsonl'), at('out'))

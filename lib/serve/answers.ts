@@ -11,7 +11,7 @@ import {
   type Generation,
   type LogitChanges,
 } from '../train/answers/generate.js'
-import { endIds, formatOf, renderPrompt } from '../train/rows/prompting.js'
+import { endIds, formatOf, promptIds } from '../train/rows/prompting.js'
 import { invalid, overloaded } from './errors.js'
 import type { Answering } from './models.js'
 
@@ -98,9 +98,7 @@ export async function prompted(
   else if (asked.kind === 'text') ids = await tokenizer.encode(asked.text, { addSpecialTokens: true })
   else {
     const { messages, tools } = asked
-    const plain = await tokenizer.escaped(messages)
-    const text = await renderPrompt(tokenizer.about.source, format, plain, { tools, signal })
-    ids = await tokenizer.encode(text, { addSpecialTokens: false, marked: true })
+    ids = await promptIds(base, tokenizer, messages, format, { tools, signal, escaping: true, name: 'chat' })
   }
   const limit = contextLength(base)
   if (ids.length >= limit)

@@ -17,12 +17,15 @@ export interface TokenEntry extends TokenLogProb {
 /** Gives each piece of text the tokens that begin in it, so that streams and whole answers have the same ones. */
 export class TokenEntries {
   readonly #table: TokenTable
+  readonly #keepSpecialTokens: boolean
   readonly #waiting: { entry: TokenEntry; begin: number }[] = []
   #drawn = 0
   #given = 0
 
-  constructor(table: TokenTable) {
+  /** @param keepSpecialTokens whether the text has them */
+  constructor(table: TokenTable, keepSpecialTokens: boolean) {
     this.#table = table
+    this.#keepSpecialTokens = keepSpecialTokens
   }
 
   add(token: number, own: OwnLogProbs): void {
@@ -32,7 +35,7 @@ export class TokenEntries {
     }
     const top_logprobs = Array.from(own.top, (id, index) => named(id, own.topLogProbs[index] as number))
     this.#waiting.push({ entry: { ...named(token, own.logProb), top_logprobs }, begin: this.#drawn })
-    if (!this.#table.special[token]) this.#drawn += this.#bytes(token).length
+    if (this.#keepSpecialTokens || !this.#table.special[token]) this.#drawn += this.#bytes(token).length
   }
 
   /** The tokens that begin in the next piece of text, which is the end of what a stop text leaves. */

@@ -222,15 +222,16 @@ export function askedOf(format: PromptFormat | null | undefined): Pick<RenderOpt
 /**
  * Ids of a prompt: a text, or messages for the chat template.
  * @param options.name the public function that received the prompt. Default `generate()`
+ * @param options.escaping whether special tokens in messages, calls, and tools are characters. Default false
  */
 export async function promptIds(
   base: BaseModel,
   tokenizer: WorkerTokenizer,
   prompt: string | readonly TemplateMessage[],
   format: KnownFormat,
-  options: PromptOptions & { signal?: AbortSignal | undefined; name?: string },
+  options: PromptOptions & { signal?: AbortSignal | undefined; name?: string; escaping?: boolean },
 ): Promise<Int32Array> {
-  const { name = 'generate()' } = options
+  const { name = 'generate()', escaping = false } = options
   const plain = typeof prompt === 'string' && !asksAsChat(format, options)
   if (typeof prompt !== 'string' && options.chatTemplate === false)
     throw new ConfigError(
@@ -247,8 +248,14 @@ export async function promptIds(
     return tokenizer.encode(prefix + prompt + suffix, { addSpecialTokens: true })
   }
   const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt
-  const text = await renderPrompt(tokenizer.about.source, format, messages, options)
-  return tokenizer.encode(text, { addSpecialTokens: false })
+  const told = { messages: withReadCalls(messages), tools: toolSchemas(options.tools) }
+  // Arguments are escaped after they are read, since JSON can spell a token in many ways.
+  const given = escaping ? await tokenizer.escaped(told) : told
+  const text = await renderPrompt(tokenizer.about.source, format, given.messages, {
+    ...options,
+    tools: given.tools,
+  })
+  return tokenizer.encode(text, { addSpecialTokens: false, marked: escaping })
 }
 
 /** The error of a call with tools whose prompt is raw text. */

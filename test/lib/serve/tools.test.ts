@@ -1,0 +1,287 @@
+/** Tools, by OpenAI's client, the AI SDK, and LangChain.js, of a model that was trained on calls by a job. */
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
+import { tool as langchainTool } from '@langchain/core/tools'
+import { ChatOpenAI } from '@langchain/openai'
+import { generateText, stepCountIs, streamText, tool } from 'ai'
+import type OpenAI from 'openai'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import * as z from 'zod'
+import { loadModel } from '../../../lib/model/load.js'
+import { scratchFolder } from '../scratch.js'
+import { type Asked, BASE, begun, ended, supervised, upload, withConfig } from './service.js'
+
+/** Calls as Hermes and Qwen write them. */
+const TEMPLATE = `{% if tools %}<|system|>{% for tool in tools %}{{ tool.function.name }} {% endfor %}<|end|>{% endif %}
+{%- for message in messages %}{{ '<|' + ('user' if message.role == 'tool' else message.role) + '|>' + message.content }}
+{%- for call in message.tool_calls or [] %}{{ '<tool_call>{"name": "' + call.function.name + '", "arguments": ' + (call.function.arguments | tojson) + '}</tool_call>' }}{% endfor %}{{ '<|end|>' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}`
+
+const tools: OpenAI.Chat.ChatCompletionFunctionTool[] = [
+  {
+    type: 'function',
+    function: {
+      name: 'weather',
+      description: 'The weather of a town',
+      parameters: { type: 'object', properties: { town: { type: 'string' } }, required: ['town'] },
+      strict: true,
+    },
+  },
+]
+const question = { role: 'user' as const, content: 'Rain in Bonn?' }
+const called = {
+  role: 'assistant' as const,
+  content: '',
+  tool_calls: [
+    { id: 'call_1', type: 'function' as const, function: { name: 'weather', arguments: '{"town":"Bonn"}' } },
+  ],
+}
+const both = { role: 'user' as const, content: 'Rain in Bonn and Ulm?' }
+const second = {
+  ...{ id: 'call_2', type: 'function' as const },
+  function: { name: 'weather', arguments: '{"town":"Ulm"}' },
+}
+const result = { role: 'tool' as const, tool_call_id: 'call_1', content: 'rain' }
+
+let asked: Asked
+let client: OpenAI
+let model: string
+beforeAll(async () => {
+  const folder = join(scratchFolder(), 'calling')
+  cpSync(BASE, folder, { recursive: true })
+  const config = join(folder, 'tokenizer_config.json')
+  const given = JSON.parse(readFileSync(config, 'utf8')) as object
+  writeFileSync(config, JSON.stringify({ ...given, chat_template: TEMPLATE }))
+  asked = await begun(join(scratchFolder(), 'tools-data'), {
+    models: new Map([
+      ['base', await loadModel(BASE)],
+      ['calling', await loadModel(folder)],
+    ]),
+  })
+  client = asked.client
+  const lines = [
+    [question, called, result, { role: 'assistant', content: 'Yes, rain.' }],
+    [both, { ...called, content: 'I ask.', tool_calls: [...called.tool_calls, second] }],
+  ].map((messages) => `${JSON.stringify({ messages, tools, parallel_tool_calls: true })}\n`)
+  const job = await client.fineTuning.jobs.create(
+    withConfig(
+      {
+        ...{ model: 'calling', training_file: await upload(client, lines.join('').repeat(8)), seed: 1 },
+        method: supervised({ n_epochs: 10, batch_size: 4, learning_rate_multiplier: 10 }),
+      },
+      { strategy: { name: 'lora', r: 8, modules_to_save: ['embed_tokens', 'lm_head'] }, max_seq_length: 128 },
+    ),
+  )
+  const { status, error, fine_tuned_model } = await ended(client, job.id)
+  expect(error).toBeNull()
+  expect(status).toBe('succeeded')
+  model = fine_tuned_model as string
+}, 120_000)
+afterAll(() => asked.service.close())
+
+const ask = () => ({ model, messages: [question], tools, temperature: 0, max_tokens: 64 })
+const CALL = { type: 'function', function: { name: 'weather', arguments: '{"town":"Bonn"}' } }
+
+describe("OpenAI's client", () => {
+  test('gets the call that the model was trained on, whole or streamed', async () => {
+    const { choices, usage } = await client.chat.completions.create(ask())
+    expect(choices).toMatchObject([
+      { finish_reason: 'tool_calls', message: { role: 'assistant', content: null, tool_calls: [CALL] } },
+    ])
+    expect(usage?.completion_tokens).toBeGreaterThan(4)
+    const chunks: OpenAI.Chat.ChatCompletionChunk[] = []
+    for await (const chunk of await client.chat.completions.create({ ...ask(), stream: true }))
+      chunks.push(chunk)
+    const deltas = chunks.map((chunk) => chunk.choices[0]?.delta)
+    expect(deltas).toMatchObject([
+      { role: 'assistant', content: null },
+      {
+        tool_calls: [
+          {
+            index: 0,
+            id: expect.stringMatching(/^call_/),
+            ...CALL,
+            function: { name: 'weather', arguments: '' },
+          },
+        ],
+      },
+      { tool_calls: [{ index: 0, function: { arguments: CALL.function.arguments } }] },
+      {},
+    ])
+    expect(chunks.map((chunk) => chunk.choices[0]?.finish_reason)).toEqual([null, null, null, 'tool_calls'])
+  })
+
+  test('gets several calls after a text, and one where it wants no more', async () => {
+    const request = { ...ask(), messages: [both], max_tokens: 120 }
+    const { choices } = await client.chat.completions.create(request)
+    const calls = [CALL, { type: 'function', function: second.function }]
+    expect(choices).toMatchObject([
+      { finish_reason: 'tool_calls', message: { content: 'I ask.', tool_calls: calls } },
+    ])
+    const runner = client.chat.completions.stream(request)
+    expect((await runner.finalMessage()).tool_calls).toMatchObject(calls)
+    const one = await client.chat.completions.create({ ...request, parallel_tool_calls: false })
+    expect(one.choices).toMatchObject([{ finish_reason: 'tool_calls', message: { content: 'I ask.' } }])
+    expect(one.choices[0]?.message.tool_calls).toMatchObject([CALL])
+    expect(one.usage?.completion_tokens).toBeGreaterThan(4)
+  })
+
+  test('runs the function and asks again by its own helper', async () => {
+    const towns: string[] = []
+    const runner = client.chat.completions.runTools({
+      ...ask(),
+      tools: [
+        {
+          type: 'function',
+          function: {
+            ...{ name: 'weather', description: 'The weather of a town' },
+            parameters: tools[0]?.function.parameters as object,
+            parse: (text: string) => JSON.parse(text) as { town: string },
+            function: ({ town }: { town: string }) => {
+              towns.push(town)
+              return 'rain'
+            },
+          },
+        },
+      ],
+    })
+    expect(await runner.finalContent()).toBe('Yes, rain.')
+    expect(towns).toEqual(['Bonn'])
+  })
+
+  test('takes back a call whose content is empty, null, or absent', async () => {
+    const texts: unknown[] = []
+    for (const content of ['', null, undefined]) {
+      const messages = [question, { ...called, content }, result] as OpenAI.Chat.ChatCompletionMessageParam[]
+      const { choices } = await client.chat.completions.create({ ...ask(), messages })
+      texts.push(choices[0]?.message.content)
+    }
+    expect(texts).toEqual(Array(3).fill('Yes, rain.'))
+  })
+
+  test('has no tools where it chooses none', async () => {
+    const { choices } = await client.chat.completions.create({ ...ask(), tool_choice: 'none' })
+    expect(choices[0]?.message).not.toHaveProperty('tool_calls')
+    const none = { model, messages: [question], temperature: 0, max_tokens: 64 }
+    const without = await client.chat.completions.create(none)
+    expect(choices[0]?.message).toEqual(without.choices[0]?.message)
+    const empty = await client.chat.completions.create({ ...none, tools: [] })
+    expect(empty.choices[0]?.message).toEqual(without.choices[0]?.message)
+  })
+
+  test('gets a call where it requires one, of the tools and parameters that there are', async () => {
+    const parameters = {
+      type: 'object',
+      properties: { a: { type: 'integer', minimum: 3, maximum: 99 }, b: { enum: ['x', 'y'] } },
+      required: ['a', 'b'],
+      additionalProperties: false,
+    }
+    const add = { type: 'function' as const, function: { name: 'add', parameters } }
+    const request = { ...ask(), tools: [add, ...tools], temperature: 1.5, max_tokens: 200 }
+    const question = [{ role: 'user' as const, content: 'Describe a small boat.' }]
+    const called: string[] = []
+    for (let seed = 0; seed < 6; seed++) {
+      const { choices } = await client.chat.completions.create({
+        ...{ ...request, messages: question, seed, tool_choice: 'required' },
+      })
+      const [{ finish_reason, message } = expect.unreachable()] = choices
+      const [call, ...more] = message.tool_calls ?? []
+      if (finish_reason === 'length' || call?.type !== 'function') continue
+      expect({ finish_reason, more, content: message.content }).toEqual({
+        ...{ finish_reason: 'tool_calls', more: [], content: null },
+      })
+      called.push(call.function.name)
+      const given = JSON.parse(call.function.arguments) as { a: number; b: string; town: string }
+      if (call.function.name === 'weather') expect(given.town).toBeTypeOf('string')
+      else {
+        expect([given.a >= 3 && given.a <= 99, ['x', 'y'].includes(given.b)]).toEqual([true, true])
+        expect(Object.keys(given)).toEqual(['a', 'b'])
+      }
+    }
+    expect(called.length).toBeGreaterThan(0)
+    const { choices } = await client.chat.completions.create({
+      ...{ ...request, messages: question, seed: 7 },
+      tool_choice: { type: 'function', function: { name: 'add' } },
+    })
+    expect(choices).toMatchObject([
+      { finish_reason: 'stop', message: { tool_calls: [{ function: { name: 'add' } }] } },
+    ])
+  })
+
+  test('is told what a model or the server cannot do with tools', async () => {
+    const refused = (more: object) =>
+      client.chat.completions.create({ ...ask(), ...more } as never).then(
+        () => expect.unreachable(),
+        (error: unknown) => error,
+      )
+    expect(await refused({ model: 'base' })).toMatchObject({ status: 400, param: 'tools' })
+    const named = (name: string) => ({ type: 'function', function: { name } })
+    for (const tool_choice of ['any', named('other'), { type: 'custom', custom: { name: 'weather' } }])
+      expect(await refused({ tool_choice })).toMatchObject({ status: 400, param: 'tool_choice' })
+    expect(await refused({ tool_choice: 'required', tools: [] })).toMatchObject({
+      ...{ status: 400, param: 'tool_choice' },
+    })
+    const parameters = { type: 'object', properties: { a: { not: {} } } }
+    const odd = [{ type: 'function', function: { name: 'odd', parameters } }]
+    expect(await refused({ tool_choice: 'required', tools: odd })).toMatchObject({
+      ...{ status: 400, param: 'tools', code: 'invalid_json_schema' },
+    })
+    expect(await refused({ tools: [...tools, ...tools] })).toMatchObject({
+      status: 400,
+      param: 'tools[1].function.name',
+    })
+    expect(await refused({ tools: [{ type: 'web_search' }] })).toMatchObject({ status: 400 })
+    expect(await refused({ response_format: { type: 'json_object' } })).toMatchObject({
+      ...{ status: 400, param: 'response_format' },
+    })
+    expect(await refused({ messages: [question, called, { role: 'tool', content: 'a' }] })).toMatchObject({
+      ...{ status: 400, param: 'messages[2].tool_call_id' },
+    })
+  })
+})
+
+const Town = z.object({ town: z.string().max(12) })
+
+describe('the AI SDK', () => {
+  const parts = () => {
+    const provider = createOpenAICompatible({
+      ...{ name: 'lowrank', baseURL: asked.service.url, apiKey: asked.service.token },
+      ...{ supportsStructuredOutputs: true },
+    })
+    const weather = tool({ description: 'The weather', inputSchema: Town, execute: () => 'rain' })
+    return { model: provider(model), tools: { weather }, prompt: question.content, temperature: 0 }
+  }
+
+  test('runs the function and asks again, whole or streamed', async () => {
+    const request = { ...parts(), stopWhen: stepCountIs(3) }
+    const { text, steps } = await generateText(request)
+    expect(text).toBe('Yes, rain.')
+    expect(steps.map(({ finishReason }) => finishReason)).toEqual(['tool-calls', 'stop'])
+    expect(steps[0]?.toolCalls).toMatchObject([{ toolName: 'weather', input: { town: 'Bonn' } }])
+    expect(await streamText(request).text).toBe('Yes, rain.')
+  })
+
+  test('gets a call where it requires one', async () => {
+    const request = { ...parts(), prompt: 'Describe a small boat.', maxOutputTokens: 200 }
+    for (const toolChoice of ['required', { type: 'tool', toolName: 'weather' }] as const) {
+      const { toolCalls } = await generateText({ ...request, toolChoice })
+      expect(toolCalls).toMatchObject([{ toolName: 'weather', input: { town: expect.any(String) } }])
+    }
+  })
+})
+
+test('LangChain.js binds a function, runs it, asks again, and reads a structured answer', async () => {
+  const { url, token } = asked.service
+  const chat = new ChatOpenAI({ model, apiKey: token, configuration: { baseURL: url }, temperature: 0 })
+  const weather = langchainTool(() => 'rain', { name: 'weather', description: 'The weather', schema: Town })
+  const bound = chat.bindTools([weather])
+  const call = await bound.invoke([question])
+  expect(call.tool_calls).toMatchObject([{ name: 'weather', args: { town: 'Bonn' } }])
+  const told = await weather.invoke(call.tool_calls?.[0] as never)
+  expect((await bound.invoke([question, call, told])).content).toBe('Yes, rain.')
+  for (const method of ['jsonSchema', 'functionCalling'] as const) {
+    const read = await chat.withStructuredOutput(Town, { method, name: 'town' }).invoke([question])
+    expect(read).toEqual({ town: expect.any(String) })
+  }
+})
