@@ -9,6 +9,8 @@ import type { Files } from './files.js'
 import { newId } from './ids.js'
 import { type JobRecord, type Jobs, jobObject } from './jobs.js'
 import { page } from './pages.js'
+import { response } from './responses.js'
+import { StoredResponses } from './stored-responses.js'
 import type { Report } from './trainer.js'
 import type { Uploads } from './uploads.js'
 
@@ -147,13 +149,23 @@ export function appOf(served: Served): Hono<Env> {
     return context.json(page([...checkpoints].reverse(), context.req.query(), LISTED_CHECKPOINTS))
   })
 
+  const responses = new StoredResponses()
+  app.get('/v1/responses/:id', (context) => context.json(responses.get(context.req.param('id'))))
+  app.delete('/v1/responses/:id', (context) => {
+    const id = context.req.param('id')
+    responses.remove(id)
+    return context.json({ id, object: 'response', deleted: true })
+  })
+  const answering = { models, gate: served.gate, responses }
+
   for (const [path, route] of [
     ['/v1/chat/completions', chat],
     ['/v1/completions', completion],
+    ['/v1/responses', response],
   ] as const)
     app.post(path, async (context) => {
       const gone = goneOf(context)
-      return sent(context, await route(served, await bodyOf(context), gone), report)
+      return sent(context, await route(answering, await bodyOf(context), gone), report)
     })
   return app
 }
@@ -168,7 +180,8 @@ function goneOf(context: Context<Env>): AbortSignal {
   return gone.signal
 }
 
-function sent(context: Context<Env>, { headers, whole, stream: events }: Answered, report: Report): Response {
+function sent(context: Context<Env>, answered: Answered, report: Report): Response {
+  const { headers, whole, stream: events, named = false } = answered
   for (const [name, value] of Object.entries(headers)) context.header(name, value)
   if (events === undefined) return context.json(whole ?? {})
   context.header('content-type', 'text/event-stream; charset=utf-8')
@@ -176,17 +189,23 @@ function sent(context: Context<Env>, { headers, whole, stream: events }: Answere
   context.header('x-accel-buffering', 'no')
   return stream(context, async (out) => {
     const alive = setInterval(() => void out.write(': keep-alive\n\n'), KEEP_ALIVE_MS)
+    const write = (event: object) =>
+      out.write(
+        `${named ? `event: ${(event as { type: string }).type}\n` : ''}data: ${JSON.stringify(event)}\n\n`,
+      )
+    let count = 0
     try {
       for await (const event of events) {
         if (out.aborted) return
-        await out.write(`data: ${JSON.stringify(event)}\n\n`)
+        await write(event)
+        count++
       }
-      await out.write('data: [DONE]\n\n')
+      if (!named) await out.write('data: [DONE]\n\n')
     } catch (error) {
       if (out.aborted) return
       const api = asApiError(error)
       if (api.status === 500) report(`${context.get('requestId')}: ${(error as Error).stack}`)
-      await out.write(`data: ${JSON.stringify(api.body)}\n\n`)
+      await write(named ? { ...api.body.error, type: 'error', sequence_number: count } : api.body)
     } finally {
       clearInterval(alive)
     }
@@ -276,7 +295,6 @@ function refusal(context: Context<Env>, error: ApiError): Response {
 
 /** Advice on a route that does not exist, for those that people try. */
 function gapOf(path: string): string {
-  if (path.startsWith('/v1/responses')) return 'Use /v1/chat/completions; responses are not supported yet.'
   if (path.startsWith('/v1/embeddings')) return 'This server makes no embeddings.'
   if (path.startsWith('/openai/')) return "Set the client's base URL to this server's /v1."
   return 'See the documentation of lowrank serve for the routes.'

@@ -1,10 +1,10 @@
 /** `/v1/chat/completions` and `/v1/completions`: requests, answers, and streams in the shapes of OpenAI's API. */
 import { createHash } from 'node:crypto'
 import * as z from 'zod'
-import { nearest } from '../core/nearest.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { type Asked, type Gate, type Prompted, prompted } from './answers.js'
 import {
+  type Choices,
   choicesOf,
   type Ended,
   type Piece,
@@ -20,23 +20,25 @@ import { grammarOf } from './grammars.js'
 import { newId } from './ids.js'
 import type { TokenEntry } from './log-probs.js'
 import type { Answering, Models } from './models.js'
+import { type ForeignKeys, keysOf } from './request-keys.js'
 import { calledShape, callStyleOf, forcedCall, toolShape, toolsOf } from './tools.js'
 
-/** Keys without an effect on the text. */
-const WITHOUT_EFFECT = [
-  ...['user', 'safety_identifier', 'metadata', 'service_tier', 'store', 'verbosity', 'prediction'],
-  ...['prompt_cache_key', 'prompt_cache_options', 'prompt_cache_retention', 'reasoning_effort'],
-]
-/** Keys that would change the text, each with what to do instead. */
-const REFUSED: Readonly<Record<string, string>> = {
-  audio: 'answers are text',
-  web_search_options: 'the server reads nothing from the web',
-  functions: 'they were replaced by tools',
-  function_call: 'it was replaced by tool_choice',
-  moderation: 'the server has no other model to ask',
-  suffix: 'the model only continues a text',
-  best_of: 'ask for n answers and choose among them',
+const FOREIGN: ForeignKeys = {
+  withoutEffect: [
+    ...['user', 'safety_identifier', 'metadata', 'service_tier', 'store', 'verbosity', 'prediction'],
+    ...['prompt_cache_key', 'prompt_cache_options', 'prompt_cache_retention', 'reasoning_effort'],
+  ],
+  refused: {
+    audio: 'answers are text',
+    web_search_options: 'the server reads nothing from the web',
+    functions: 'they were replaced by tools',
+    function_call: 'it was replaced by tool_choice',
+    moderation: 'the server has no other model to ask',
+    suffix: 'the model only continues a text',
+    best_of: 'ask for n answers and choose among them',
+  },
 }
+
 const textParts = z.array(
   z.looseObject({ type: z.literal('text', { error: 'expected text' }), text: z.string() }),
 )
@@ -97,23 +99,32 @@ export interface Service {
 export interface Answered {
   headers: Record<string, string>
   whole?: object
+  /** True if the objects of the stream are events with names and numbers, of which the last one is the end. */
+  named?: boolean
   stream?: AsyncGenerator<object, void, void>
 }
 
-export async function chat(service: Service, body: unknown, signal: AbortSignal): Promise<Answered> {
-  const headers = keysOf(body, Object.keys(chatSchema.shape))
-  const request = checked(chatSchema, body)
-  const { max_completion_tokens, max_tokens, stream_options } = request
+export type ChatRequest = z.infer<typeof chatSchema>
+
+/** The choices of a chat, of which the model is loaded and the prompt is known. */
+export interface Chosen {
+  answering: Answering
+  choices: Choices
+  /** Headers about the prompt. */
+  headers: Record<string, string>
+}
+
+/** @throws {ApiError} for a request that its model cannot answer */
+export async function chosen(service: Service, request: ChatRequest, signal: AbortSignal): Promise<Chosen> {
   const messages = request.messages.map(plainMessage)
   const tools = toolsOf(request)
   if (tools !== undefined && request.response_format && request.response_format.type !== 'text')
     throw unsupported('response_format', 'an answer that may call tools has no format of its own')
   const asked: Asked = { kind: 'messages', messages, tools: tools?.schemas }
-  const most = max_completion_tokens ?? max_tokens ?? null
+  const most = request.max_completion_tokens ?? request.max_tokens ?? null
   const { logprobs, top_logprobs } = request
   if (typeof top_logprobs === 'number' && logprobs !== true)
     throw invalid('top_logprobs', "Invalid value for 'top_logprobs': it needs logprobs: true.")
-  const id = newId('chatcmpl-')
   const answering = await service.models.asked(request.model)
   const { prompts, ...how } = await released(answering, async () => {
     // A template without tools is told before it fails on them.
@@ -127,11 +138,21 @@ export async function chat(service: Service, body: unknown, signal: AbortSignal)
       topLogProbs: logprobs ? (top_logprobs ?? 0) : undefined,
     }
   })
-  const told = isRecordedSystem(answering, messages)
-    ? { ...headers, 'x-lowrank-system': 'recorded' }
-    : headers
+  const headers = isRecordedSystem(answering, messages) ? { 'x-lowrank-system': 'recorded' } : undefined
+  return {
+    answering,
+    choices: choicesOf(service.gate, answering, prompts, request, signal, how),
+    headers: { ...headers },
+  }
+}
+
+export async function chat(service: Service, body: unknown, signal: AbortSignal): Promise<Answered> {
+  const keys = keysOf(body, Object.keys(chatSchema.shape), FOREIGN)
+  const request = checked(chatSchema, body)
+  const id = newId('chatcmpl-')
+  const { answering, choices, headers } = await chosen(service, request, signal)
+  const told = { ...keys, ...headers }
   const about = { id, created: seconds(), model: request.model, system_fingerprint: fingerprint(answering) }
-  const choices = choicesOf(service.gate, answering, prompts, request, signal, how)
   if (request.stream) {
     const part = (index: number, delta: object, finish_reason: string | null, entries?: TokenEntry[]) => ({
       ...{ index, delta, logprobs: entries ? { content: entries, refusal: null } : null, finish_reason },
@@ -151,7 +172,7 @@ export async function chat(service: Service, body: unknown, signal: AbortSignal)
       end: (index: number, { finishReason }: Ended) => part(index, {}, finishReason),
     }
     const chunk = { ...about, object: 'chat.completion.chunk' }
-    return { headers: told, stream: streamOf(chunk, choices, parts, stream_options) }
+    return { headers: told, stream: streamOf(chunk, choices, parts, request.stream_options) }
   }
   const done = await wholeOf(choices)
   return {
@@ -169,14 +190,14 @@ export async function chat(service: Service, body: unknown, signal: AbortSignal)
         logprobs: entries ? { content: entries, refusal: null } : null,
         finish_reason: finishReason,
       })),
-      usage: usageOf(prompts, done),
+      usage: usageOf(choices.prompts, done),
       service_tier: 'default',
     },
   }
 }
 
 export async function completion(service: Service, body: unknown, signal: AbortSignal): Promise<Answered> {
-  const headers = keysOf(body, Object.keys(completionSchema.shape))
+  const headers = keysOf(body, Object.keys(completionSchema.shape), FOREIGN)
   const request = checked(completionSchema, body)
   const { prompt: given, echo, max_tokens: most } = request
   const list: Asked[] = textsOrTokens(given)
@@ -246,32 +267,6 @@ function isRecordedSystem({ adapters }: Answering, messages: readonly ChatMessag
   const format = adapters[0]?.state.format
   const told = typeof format === 'object' && format?.form === 'chat' ? format.system : null
   return told !== null && told !== undefined && messages[0]?.role !== 'system'
-}
-
-/**
- * Headers that name the keys without an effect here.
- * @throws {ApiError} for keys that would have one, and for misspelled ones
- */
-function keysOf(body: unknown, known: readonly string[]): Record<string, string> {
-  if (typeof body !== 'object' || body === null || Array.isArray(body))
-    throw invalid('body', 'Expected a JSON object.', 'invalid_body')
-  const ignored: string[] = []
-  for (const [key, value] of Object.entries(body)) {
-    if (known.includes(key)) continue
-    if (value === null || value === undefined) continue
-    const advice = Object.hasOwn(REFUSED, key) ? REFUSED[key] : undefined
-    if (advice !== undefined) throw unsupported(key, advice)
-    const near = WITHOUT_EFFECT.includes(key) ? undefined : nearest(key, known)
-    if (near !== undefined)
-      throw invalid(
-        key,
-        `Unrecognized request argument supplied: ${key}; did you mean ${near}?`,
-        'unknown_parameter',
-      )
-    ignored.push(key)
-  }
-  const printable = ignored.filter((key) => /^[\w.-]{1,64}$/.test(key)).slice(0, 16)
-  return printable.length === 0 ? {} : { 'x-lowrank-ignored': printable.join(',') }
 }
 
 /** The parts of a message that templates read. Those without content say '' beside calls, which templates join to text. */

@@ -39,7 +39,7 @@ export const sharedShape = {
     })
     .nullish(),
 }
-interface Usage {
+export interface Usage {
   prompt_tokens: number
   completion_tokens: number
   total_tokens: number
@@ -51,7 +51,7 @@ interface Usage {
 }
 
 /** The choices of a request; after the last one, its model is released. */
-interface Choices {
+export interface Choices {
   prompts: readonly Prompted[]
   /** Pieces of one choice after the other, and its end. */
   pieces(): AsyncGenerator<Piece | { index: number; end: Ended }, void, void>

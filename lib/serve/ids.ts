@@ -15,6 +15,9 @@ export type IdPrefix =
   | 'chatcmpl-'
   | 'cmpl-'
   | 'call_'
+  | 'resp_'
+  | 'msg_'
+  | 'fc_'
   | 'req_'
   | 'job-'
 

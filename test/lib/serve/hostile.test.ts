@@ -168,6 +168,9 @@ describe('a request', () => {
         'top_p',
         'prompt',
         'tools',
+        'input',
+        'text',
+        'previous_response_id',
       ],
       ...[
         'training_file',
@@ -187,6 +190,7 @@ describe('a request', () => {
     const path = fc.constantFrom(
       '/v1/chat/completions',
       '/v1/completions',
+      '/v1/responses',
       '/v1/fine_tuning/jobs',
       '/v1/files',
     )

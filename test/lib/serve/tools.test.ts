@@ -1,6 +1,7 @@
 /** Tools, by OpenAI's client, the AI SDK, and LangChain.js, of a model that was trained on calls by a job. */
 import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { createOpenAI } from '@ai-sdk/openai'
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import { tool as langchainTool } from '@langchain/core/tools'
 import { ChatOpenAI } from '@langchain/openai'
@@ -238,6 +239,49 @@ describe("OpenAI's client", () => {
     expect(await refused({ messages: [question, called, { role: 'tool', content: 'a' }] })).toMatchObject({
       ...{ status: 400, param: 'messages[2].tool_call_id' },
     })
+  })
+})
+
+describe('responses', () => {
+  const request = () => ({
+    ...{ model, temperature: 0, max_output_tokens: 64 },
+    tools: tools.map(({ type, function: described }) => ({ type, strict: null, ...described })) as never,
+  })
+
+  test('have calls, whose results go on from them', async () => {
+    const first = await client.responses.create({ ...request(), input: question.content })
+    const [call, ...more] = first.output
+    expect(more).toEqual([])
+    const told = { type: 'function_call', name: 'weather', arguments: '{"town":"Bonn"}', status: 'completed' }
+    expect(call).toMatchObject(told)
+    const { call_id } = call as OpenAI.Responses.ResponseFunctionToolCall
+    const output = { type: 'function_call_output' as const, call_id, output: 'rain' }
+    const byId = { ...request(), previous_response_id: first.id, input: [output] }
+    expect((await client.responses.create(byId)).output_text).toBe('Yes, rain.')
+    const { role, content } = question
+    const items = { ...request(), input: [{ role, content }, call as never, output] }
+    expect((await client.responses.create(items)).output_text).toBe('Yes, rain.')
+  })
+
+  test('stream a text and calls', async () => {
+    const stream = client.responses.stream({ ...request(), input: both.content, max_output_tokens: 120 })
+    const { output } = await stream.finalResponse()
+    expect(output).toMatchObject([
+      { type: 'message', content: [{ text: 'I ask.' }] },
+      { type: 'function_call', arguments: '{"town":"Bonn"}' },
+      { type: 'function_call', arguments: '{"town":"Ulm"}' },
+    ])
+  })
+
+  test('run the function and ask again by the default provider of the AI SDK', async () => {
+    const weather = tool({ description: 'The weather', inputSchema: Town, execute: () => 'rain' })
+    const provider = createOpenAI({ baseURL: asked.service.url, apiKey: asked.service.token })
+    const given = {
+      ...{ model: provider(model), prompt: question.content, temperature: 0 },
+      ...{ tools: { weather }, stopWhen: stepCountIs(3) },
+    }
+    expect((await generateText(given)).text).toBe('Yes, rain.')
+    expect(await streamText(given).text).toBe('Yes, rain.')
   })
 })
 
