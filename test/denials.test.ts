@@ -69,10 +69,7 @@ const DENIALS: readonly (readonly [says: RegExp, ...shown: Shown[]])[] = [
   [/beam search is not supported/, lists('generateSchema')],
   [/a repetition penalty is not supported/, lists('generateSchema')],
   [/min_p is not supported/, lists('generateSchema')],
-  [
-    /`\/v1\/responses`, tools and tool calls/,
-    ['lib/serve/chat.ts', 'answers with tool calls are not supported yet'],
-  ],
+  [/`logprobs` of `\/v1\/completions`/, ['lib/serve/chat.ts', 'expected null; they are not supported yet']],
   [/does not upload/, lists("'upload'")],
   [/the only tracker is TensorBoard/, lists('report_to')],
   // What no program of ours can tell from inside.

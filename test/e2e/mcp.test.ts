@@ -354,8 +354,14 @@ describe('lowrank mcp', () => {
     const config = { ...SMALL, max_steps: 100_000 }
     tool(4, 'train', { model: 'base', dataset: 'rows.jsonl', config, budget: BUDGET })
     await answered(4).toBe(true)
-    tool(5, 'status', { wait: 2 })
-    await answered(5).toBe(true)
+    // The job has something to save once it has made a step.
+    let id = 4
+    const step = async () => {
+      tool(++id, 'status', { wait: 1 })
+      await answered(id).toBe(true)
+      return messages().find((one) => one.id === id)?.result?.structuredContent?.step
+    }
+    await expect.poll(step, { timeout: 50_000 }).toBeGreaterThan(0)
     const exit = new Promise((resolve) => child.once('exit', resolve))
     const from = performance.now()
     child.stdin.end()
