@@ -16,6 +16,7 @@ import {
 } from './choices.js'
 import { seconds } from './clock.js'
 import { checked, invalid, unsupported } from './errors.js'
+import { formatShape, schemaShape } from './format-shape.js'
 import { grammarOf } from './grammars.js'
 import { newId } from './ids.js'
 import type { TokenEntry } from './log-probs.js'
@@ -59,24 +60,9 @@ const chatSchema = z.looseObject({
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
   modalities: z.tuple([z.literal('text')], { error: 'expected ["text"]' }).nullish(),
-  response_format: z
-    .discriminatedUnion(
-      'type',
-      [
-        z.looseObject({ type: z.literal('text') }),
-        z.looseObject({ type: z.literal('json_object') }),
-        z.looseObject({
-          type: z.literal('json_schema'),
-          json_schema: z.looseObject({
-            name: z.string().regex(/^[\w-]{1,64}$/, 'expected at most 64 letters, digits, _ and -'),
-            schema: z.unknown().optional(),
-            strict: z.boolean().nullish(),
-          }),
-        }),
-      ],
-      { error: 'expected text, json_object, or json_schema' },
-    )
-    .nullish(),
+  response_format: formatShape(
+    z.looseObject({ type: z.literal('json_schema'), json_schema: z.looseObject(schemaShape) }),
+  ),
   ...toolShape,
 })
 const ids = z.array(z.int().min(0))

@@ -18,6 +18,7 @@ const between = (low: number, high: number) =>
     .number({ error: `expected a number from ${low} to ${high}` })
     .min(low)
     .max(high)
+
 /** Keys of requests for chats and for raw texts. */
 export const sharedShape = {
   model: z.string({ error: 'expected the name of a model' }).min(1),
@@ -39,6 +40,7 @@ export const sharedShape = {
     })
     .nullish(),
 }
+
 export interface Usage {
   prompt_tokens: number
   completion_tokens: number
@@ -174,6 +176,7 @@ async function* textsOf(
   calling: Calling | undefined,
 ): AsyncGenerator<Piece, Ended, void> {
   const reader = calling && new CallReader(calling.form, calling.parameters)
+  const ofCalls = calling?.named ? 'stop' : 'tool_calls'
   let text = ''
   let called = 0
   const pieces = function* (found: readonly AnswerPart[]): Generator<Piece, boolean, void> {
@@ -205,12 +208,11 @@ async function* textsOf(
         return {
           text,
           tokenIds,
-          finishReason:
-            called > 0 && finishReason === 'stop' && !calling?.named ? 'tool_calls' : finishReason,
+          finishReason: called > 0 && finishReason === 'stop' ? ofCalls : finishReason,
         }
       }
       if (yield* pieces(reader ? reader.push(value) : [{ text: value }]))
-        return { text, tokenIds: drawn, finishReason: calling?.named ? 'stop' : 'tool_calls' }
+        return { text, tokenIds: drawn, finishReason: ofCalls }
     }
   } finally {
     if (!isOver) await parts.return(undefined as never)

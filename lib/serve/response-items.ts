@@ -36,7 +36,7 @@ const otherItem = z.looseObject({
   }),
   id: z.string().nullish(),
 })
-/** What a model has said or was told. */
+/** A message, a call, or the result of a call in a request, with its text. */
 export type Item =
   | { type: 'message'; role: z.infer<typeof messageItem>['role']; content: string }
   | { type: 'function_call'; call_id: string; name: string; arguments: string }
@@ -63,7 +63,7 @@ export interface ResponseObject {
   [key: string]: unknown
 }
 
-/** What was said before. */
+/** The answers before, by their ids. */
 export interface Said {
   /** All items up to the end of an answer. */
   itemsOf(id: string): readonly Item[]

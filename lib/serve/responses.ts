@@ -1,9 +1,10 @@
 /** `/v1/responses`: requests of items, answers, and streams of events, as OpenAI's API has them. */
 import * as z from 'zod'
 import { type Answered, type ChatRequest, chosen, type Service } from './chat.js'
-import { type Choices, type Ended, type Piece, usageOf } from './choices.js'
+import { type Choices, type Ended, type Piece, sharedShape, type ToolCall, usageOf } from './choices.js'
 import { seconds } from './clock.js'
 import { ApiError, checked, invalid, unsupported } from './errors.js'
+import { formatShape, schemaShape } from './format-shape.js'
 import { newId } from './ids.js'
 import { type ForeignKeys, keysOf } from './request-keys.js'
 import {
@@ -19,7 +20,7 @@ import type { StoredResponses } from './stored-responses.js'
 
 const FOREIGN: ForeignKeys = {
   withoutEffect: [
-    ...['user', 'safety_identifier', 'service_tier', 'reasoning', 'include', 'stream_options'],
+    ...['user', 'safety_identifier', 'service_tier', 'reasoning', 'stream_options'],
     ...['prompt_cache_key', 'prompt_cache_options', 'prompt_cache_retention', 'max_tool_calls'],
   ],
   refused: {
@@ -41,16 +42,16 @@ const FOREIGN: ForeignKeys = {
 const LOGPROBS = 'message.output_text.logprobs'
 
 const responseSchema = z.looseObject({
-  model: z.string({ error: 'expected the name of a model' }).min(1),
+  model: sharedShape.model,
   input: z.union([z.string(), z.array(z.looseObject({ type: z.string().nullish() }))], {
     error: 'expected a text, or a list of items',
   }),
   instructions: z.string().nullish(),
   max_output_tokens: z.int().min(1).nullish(),
-  temperature: z.number().min(0).max(2).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
+  temperature: sharedShape.temperature,
+  top_p: sharedShape.top_p,
   top_logprobs: z.int().min(0).max(20).nullish(),
-  seed: z.int().nullish(),
+  seed: sharedShape.seed,
   include: z.array(z.string()).nullish(),
   tools: z
     .array(
@@ -75,27 +76,12 @@ const responseSchema = z.looseObject({
   parallel_tool_calls: z.boolean().nullish(),
   text: z
     .looseObject({
-      format: z
-        .discriminatedUnion(
-          'type',
-          [
-            z.looseObject({ type: z.literal('text') }),
-            z.looseObject({ type: z.literal('json_object') }),
-            z.looseObject({
-              type: z.literal('json_schema'),
-              name: z.string().regex(/^[\w-]{1,64}$/, 'expected at most 64 letters, digits, _ and -'),
-              schema: z.unknown(),
-              strict: z.boolean().nullish(),
-            }),
-          ],
-          { error: 'expected text, json_object, or json_schema' },
-        )
-        .nullish(),
+      format: formatShape(z.looseObject({ type: z.literal('json_schema'), ...schemaShape })),
     })
     .nullish(),
   store: z.boolean().nullish(),
   previous_response_id: z.string().nullish(),
-  stream: z.boolean().nullish(),
+  stream: sharedShape.stream,
   truncation: z.literal('disabled', { error: 'expected disabled; a prompt is never cut' }).nullish(),
   metadata: z.record(z.string(), z.string()).nullish(),
 })
@@ -122,7 +108,7 @@ export async function response(
   const told = { ...keys, ...headers }
   if (request.stream) return { headers: told, stream: events, named: true }
   let whole: ResponseObject | undefined
-  for await (const event of events) if ('response' in event) whole = event.response
+  for await (const event of events) whole = event.response ?? whole
   return { headers: told, whole: whole as ResponseObject }
 }
 
@@ -182,16 +168,21 @@ function aboutOf(request: ResponseRequest): ResponseObject {
   }
 }
 
-type Event = { type: string; sequence_number: number } & (object | { response: ResponseObject })
+interface Event {
+  type: string
+  sequence_number: number
+  response?: ResponseObject
+}
 
 /** Events of an answer; those that have the whole of it are its beginning and its end. */
 async function* eventsOf(
   about: ResponseObject,
   choices: Choices,
   keep: (done: ResponseObject) => void,
-): AsyncGenerator<Event & { response?: ResponseObject }, void, void> {
+): AsyncGenerator<Event, void, void> {
   let number = 0
   const event = <T extends object>(type: string, rest: T) => ({ type, sequence_number: number++, ...rest })
+  const all = (list: readonly Named[] = []) => list.map(([type, rest]) => event(type, rest))
   const output: OutputItem[] = []
   let end: Ended | undefined
   let text: TextOfItem | undefined
@@ -207,22 +198,21 @@ async function* eventsOf(
       if (piece.text === '' && !piece.entries?.length) continue
       if (text === undefined) {
         text = new TextOfItem(output.length)
-        for (const [type, rest] of text.begin()) yield event(type, rest)
+        yield* all(text.begin())
       }
       yield event('response.output_text.delta', text.add(piece))
       continue
     }
-    for (const [type, rest] of text?.end(output, 'completed') ?? []) yield event(type, rest)
+    yield* all(text?.end(output, 'completed'))
     text = undefined
-    for (const call of piece.calls) for (const [type, rest] of callOf(call, output)) yield event(type, rest)
+    for (const call of piece.calls) yield* all(callOf(call, output))
   }
   const isCut = end?.finishReason === 'length'
   if (text === undefined && output.length === 0) {
     text = new TextOfItem(0)
-    for (const [type, rest] of text.begin()) yield event(type, rest)
+    yield* all(text.begin())
   }
-  for (const [type, rest] of text?.end(output, isCut ? 'incomplete' : 'completed') ?? [])
-    yield event(type, rest)
+  yield* all(text?.end(output, isCut ? 'incomplete' : 'completed'))
   const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details } = usageOf(
     choices.prompts,
     end ? [end] : [],
@@ -291,7 +281,7 @@ class TextOfItem {
 }
 
 /** A call, which is whole when it is known to be one. */
-function callOf(call: NonNullable<Piece['calls']>[number], output: OutputItem[]): Named[] {
+function callOf(call: ToolCall, output: OutputItem[]): Named[] {
   const { name, arguments: given } = call.function
   const item: OutputItem = {
     ...{ id: newId('fc_'), type: 'function_call', status: 'completed', call_id: call.id },

@@ -3,7 +3,7 @@ import * as z from 'zod'
 import { DataError } from '../core/errors.js'
 import { isRecord } from '../core/schema-shape.js'
 import type { GrammarPart } from '../grammar/grammar.js'
-import type { NativeGrammar } from '../native/addon.js'
+import type { NativeGrammar, TokenTable } from '../native/addon.js'
 import { formatOf, isRecorded, renderPrompt } from '../train/rows/prompting.js'
 import { CALL_FORMS, type CallForm, type Parameters } from './call-forms.js'
 import { invalid } from './errors.js'
@@ -82,7 +82,7 @@ export function toolsOf({ tools, tool_choice: choice, parallel_tool_calls }: Too
     if (parameters.has(name))
       throw invalid(`tools[${index}].function.name`, `There are two tools with the name '${name}'.`)
     parameters.set(name, given ?? {})
-    // What only the API reads is not for the model.
+    // Templates do not show `strict`, which only the API reads.
     const { strict: _, ...more } = rest
     return {
       type: 'function',
@@ -235,9 +235,17 @@ export async function forcedCall(
   )
 }
 
+const specials = new WeakMap<object, Promise<[text: string, id: number][]>>()
+
 /** The special tokens of a model by their texts. */
 async function specialTexts(base: Answering['base']): Promise<[text: string, id: number][]> {
-  const { bytes, ends, special } = await (await base.tokenizer()).table()
+  const tokenizer = await base.tokenizer()
+  const known = specials.get(tokenizer) ?? tokenizer.table().then(specialsIn)
+  specials.set(tokenizer, known)
+  return known
+}
+
+function specialsIn({ bytes, ends, special }: TokenTable): [text: string, id: number][] {
   const found: [string, number][] = []
   for (let id = 0; id < ends.length; id++) {
     if (!special[id]) continue
