@@ -1,6 +1,6 @@
 /** Code shared by verbs that generate text: sampling flags and progress. */
 import type { Command } from 'commander'
-import type { PromptProgress } from '../train/answers/decoder.js'
+import type { PromptProgress } from '../train/decoding/decoder.js'
 import { integerFlag, numberFlag } from './help.js'
 import { columnsOf } from './live-lines.js'
 import { type Output, printable, sameTarget } from './output.js'

@@ -1,23 +1,18 @@
 /**
- * Tokenizes datasets and renders chats in a worker process, which can be stopped at any moment and has a memory
- * limit.
+ * Tokenizes datasets in a worker process, which can be stopped at any moment and has a memory limit.
  */
 
-import { DataError, InternalError, type LowrankError } from '../core/errors.js'
+import { DataError } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
-import type { RenderOptions, TemplateLimits } from '../tokenizer/chat-template.js'
-import type { TemplateMessage } from '../tokenizer/message.js'
 import type { TokenizerOfModel, TokenizerSource } from '../tokenizer/source.js'
-import { specialTokensOf } from '../tokenizer/tokenizer.js'
 import { type AskedRow, AskedRowReader } from './asked-rows.js'
 import { type DatasetForm, type Detected, STDIN, STDIN_NAME } from './dataset.js'
 import { type DatasetStats, type EncodedChunk, EncodedDataset } from './encoded-dataset.js'
 import type { EncodeRowOptions } from './encoded-row.js'
-import type { PromptChat } from './prompt-tools.js'
 import { RowFeed } from './row-feed.js'
 import { canIterateAgain, type RowSource } from './row-source.js'
 import { TextCall } from './text-call.js'
-import { fromPlainError, type TextJob } from './text-jobs.js'
+import type { TextJob } from './text-jobs.js'
 
 export type EncodeDatasetOptions = EncodeRowOptions & DatasetForm
 
@@ -65,7 +60,6 @@ export interface EncodeSummary {
 const CHUNK_TOKENS = 1 << 18
 /** Heap limit of a worker in MB; a vocabulary of 260,000 tokens takes about 300 MB. */
 const ENCODE_MEGABYTES = 2048
-const RENDER_MEGABYTES = 256
 
 /**
  * Reads and tokenizes a dataset in chunks. Reading stays at most a few chunks ahead of the caller, and stops
@@ -205,66 +199,4 @@ export function inputName(input: DatasetInput): string {
 export function canReread(input: DatasetInput): boolean {
   if (typeof input === 'object' && 'rows' in input) return canIterateAgain(input.rows)
   return !([input].flat() as string[]).includes(STDIN)
-}
-
-/**
- * Renders a conversation as prompt text with the model's chat template. The text includes the BOS if the
- * template writes one, so tokenize it with `addSpecialTokens: false`.
- * @throws {DataError} when there is no template or it rejects the messages; FileFormatError when it is invalid
- * or exceeds a limit
- */
-export async function renderChat(
-  source: TokenizerSource,
-  messages: readonly TemplateMessage[],
-  options: RenderOptions & RenderControl & Pick<PromptChat, 'toolForm'> = {},
-): Promise<string> {
-  const { limits, signal, toolForm, ...renderOptions } = options
-  const control = { ...(limits ? { limits } : {}), signal }
-  const [text] = await renderChats(
-    source,
-    [{ messages, options: renderOptions, ...(toolForm ? { toolForm } : {}) }],
-    control,
-  )
-  if (typeof text === 'string') return text
-  throw text
-}
-
-/** Limits and signal for rendering. */
-export interface RenderControl {
-  /** Limits for each chat. */
-  limits?: TemplateLimits
-  /** Stops the work; the promise rejects with the signal's reason. */
-  signal?: AbortSignal | undefined
-}
-
-/**
- * Renders several chats in one process.
- * @returns the text of each chat, or the error of a template that rejects its messages
- */
-export async function renderChats(
-  source: TokenizerSource,
-  chats: readonly Omit<PromptChat, 'template'>[],
-  { limits, signal }: RenderControl = {},
-): Promise<(string | LowrankError)[]> {
-  const withTemplates = chats.map((chat) => {
-    const template = (chat.options.tools ? source.namedTemplates?.tool_use : undefined) ?? source.chatTemplate
-    if (template === undefined)
-      throw new DataError('the model has no chat template; give the prompt as text instead')
-    return { ...chat, template }
-  })
-  const job: TextJob = {
-    kind: 'render',
-    chats: withTemplates,
-    specialTokens: specialTokensOf(source),
-    ...(limits ? { limits } : {}),
-  }
-  const call = new TextCall(job, RENDER_MEGABYTES, signal)
-  try {
-    const answer = await call.next()
-    if (answer.kind !== 'rendered')
-      throw new InternalError(`the text worker answered ${answer.kind} to a chat`)
-    return answer.texts.map((text) => (typeof text === 'string' ? text : fromPlainError(text)))
-  } finally {
-    await call.close()
-  }
 }

@@ -101,6 +101,11 @@ export class TextCall {
     else this.#worker.send(message as object, () => undefined)
   }
 
+  /** True once the job has failed, or its process has ended. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined
+  }
+
   /** Fails the job. Only the first failure counts, and it discards undelivered answers. */
   fail(error: unknown): void {
     if (this.#failure === undefined) this.#answers.length = 0

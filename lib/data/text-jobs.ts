@@ -39,11 +39,17 @@ export interface EncodeJob {
   options: EncodeRowOptions
 }
 
-export interface RenderJob {
+/** Chats that a renderer is sent. */
+export interface RenderFeed {
   kind: 'render'
   chats: readonly PromptChat[]
   specialTokens: Record<string, string>
   limits?: TemplateLimits
+}
+
+/** Renders the chats that it is sent until the process ends. */
+export interface RendererJob {
+  kind: 'renderer'
 }
 
 /** A tokenizer that answers questions until the process ends. */
@@ -60,7 +66,7 @@ export interface GgufTokenizerJob {
   config: ConfigTokens
 }
 
-export type TextJob = EncodeJob | RenderJob | TokenizerJob | GgufTokenizerJob
+export type TextJob = EncodeJob | RendererJob | TokenizerJob | GgufTokenizerJob
 
 /** Properties of a tokenizer that are available without loading it. */
 export interface TokenizerAbout {
@@ -101,6 +107,7 @@ export type TextFeed =
   | { kind: 'rows'; rows: unknown[] }
   | { kind: 'end' }
   | { kind: 'ask'; question: TokenizerQuestion }
+  | RenderFeed
 
 export type TextAnswer =
   /** Sent once, before the job starts. */

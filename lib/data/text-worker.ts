@@ -27,7 +27,7 @@ import { withTemplateFile } from './template-file.js'
 import {
   type EncodeJob,
   type GgufTokenizerJob,
-  type RenderJob,
+  type RenderFeed,
   type TextAnswer,
   type TextFeed,
   type TextJob,
@@ -66,12 +66,12 @@ class Inbox {
   }
 
   /** Requests more input and waits for it. */
-  async *feed(): AsyncGenerator<Exclude<TextFeed, { kind: 'taken' | 'end' }>, void, void> {
+  async *feed(): AsyncGenerator<Exclude<TextFeed, { kind: 'taken' | 'end' | 'render' }>, void, void> {
     for (;;) {
       answer({ kind: 'want' })
       while (this.#rows.length === 0) await this.#message()
       const message = this.#rows.shift() as TextFeed
-      if (message.kind === 'end' || message.kind === 'taken') return
+      if (message.kind === 'end' || message.kind === 'taken' || message.kind === 'render') return
       yield message
     }
   }
@@ -216,7 +216,7 @@ async function* grouped(rows: AsyncIterable<DatasetRow>): AsyncGenerator<Dataset
   if (group.length > 0) yield group
 }
 
-function render({ chats, specialTokens, limits }: RenderJob): void {
+function render({ chats, specialTokens, limits }: RenderFeed): void {
   const texts = chats.map((chat) => {
     try {
       return renderPromptChat(chat, specialTokens, limits)
@@ -226,6 +226,17 @@ function render({ chats, specialTokens, limits }: RenderJob): void {
     }
   })
   answer({ kind: 'rendered', texts })
+}
+
+function renderAll(): void {
+  process.on('message', (message: TextFeed) => {
+    if (message.kind !== 'render') return
+    try {
+      render(message)
+    } catch (error) {
+      answer({ kind: 'error', error: toPlainError(error) })
+    }
+  })
 }
 
 async function converse({ source: model }: TokenizerJob): Promise<void> {
@@ -274,7 +285,7 @@ async function work(job: TextJob): Promise<void> {
     if (job.kind === 'encode') await encode(job)
     else if (job.kind === 'tokenizer') await converse(job)
     else if (job.kind === 'gguf_tokenizer') await toGguf(job)
-    else render(job)
+    else renderAll()
   } catch (error) {
     answer({ kind: 'error', error: toPlainError(error) })
   }

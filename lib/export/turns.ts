@@ -3,7 +3,7 @@
  * is derived by rendering sample conversations, and accepted only if it reproduces all of them exactly.
  */
 
-import { renderChats } from '../data/encode-dataset.js'
+import { renderChats } from '../data/render-chat.js'
 import type { RenderOptions } from '../tokenizer/chat-template.js'
 import type { TemplateMessage } from '../tokenizer/message.js'
 import type { TokenizerSource } from '../tokenizer/source.js'

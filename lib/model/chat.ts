@@ -11,7 +11,6 @@ import type { Tools } from '../data/prompt-tools.js'
 import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
 import { Lifetime } from '../native/handles.js'
 import type { ChatMessage } from '../tokenizer/message.js'
-import { Decoder } from '../train/answers/decoder.js'
 import {
   checkedPrompt,
   contextLength,
@@ -24,6 +23,7 @@ import {
   textSchema,
   withCalls,
 } from '../train/answers/generate.js'
+import { Decoder } from '../train/decoding/decoder.js'
 import {
   checkedMessages,
   endIds,

@@ -157,7 +157,7 @@ function microBatchSize(
 }
 
 /** Prompt tokens per call, after which progress is reported and an abort takes effect. */
-const PREFILL_CHUNK = 512
+export const PREFILL_CHUNK = 512
 
 /**
  * Plan for processing a prompt and generating its answer token by token.
@@ -172,6 +172,16 @@ export function decoderPlan(capacity: number, precision: Precision, chunk = PREF
     kvCapacity: capacity,
     precision,
   }
+}
+
+/**
+ * Plan for answering several texts side by side.
+ * @param capacity tokens in the cache, of all texts together
+ * @param texts the most that are answered at once
+ */
+export function batchPlan(capacity: number, precision: Precision, texts: number): PlanOptions {
+  const plan = decoderPlan(capacity, precision)
+  return { ...plan, tokens: Math.min(capacity, plan.tokens + texts), headRows: texts }
 }
 
 /** Rows are processed one at a time. */

@@ -1,8 +1,7 @@
-/** Answers of a model: one row at a time, a few at once, and a bounded queue. */
+/** Answers of a model: some at once, and a bounded queue. */
 import { checkWritesText } from '../base/base.js'
 import { addon, type NativeGrammar } from '../native/addon.js'
 import type { ChatMessage } from '../tokenizer/message.js'
-import { type DecodeControl, Decoder } from '../train/answers/decoder.js'
 import {
   answerRoom,
   contextLength,
@@ -11,12 +10,13 @@ import {
   type Generation,
   type LogitChanges,
 } from '../train/answers/generate.js'
+import type { DecodeControl } from '../train/decoding/decoder.js'
 import { endIds, formatOf, promptIds } from '../train/rows/prompting.js'
 import { invalid, overloaded } from './errors.js'
 import type { Answering } from './models.js'
 
-/** Answers that are made at once, each with a key/value cache of its own. */
-const MOST_AT_ONCE = 4
+/** Requests that are answered at once. */
+const MOST_AT_ONCE = 16
 const MOST_WAITING = 256
 
 /** A prompt: a raw text, token ids, or messages for the chat template. */
@@ -33,6 +33,7 @@ export interface AskOptions extends Omit<GenerateOptions, 'maxNewTokens'> {
   /** Tokens that would leave this grammar cannot be drawn. */
   grammar?: NativeGrammar | undefined
   onToken?: DecodeControl['onToken']
+  onPromptProgress?: DecodeControl['onPromptProgress']
   topLogProbs?: number | undefined
 }
 
@@ -112,22 +113,20 @@ export async function prompted(
 
 /** The text of an answer in pieces, and at its end the whole. */
 export async function* answered(
-  { base, adapters }: Answering,
+  { base, decoder: open }: Answering,
   { ids, limit, ends }: Prompted,
   options: AskOptions,
   signal: AbortSignal,
 ): AsyncGenerator<string, Generation, void> {
   const tokenizer = await base.tokenizer()
-  const decoder = await Decoder.open(base, adapters, ids.length + limit)
+  const decoder = await open(ids.length + limit)
   try {
-    const { changes, grammar, onToken, topLogProbs, ...rest } = options
+    const { changes, grammar, onToken, onPromptProgress, topLogProbs, ...rest } = options
     const rules = grammar && { rules: addon().createMatcher(grammar, Int32Array.from(ends)) }
-    const control = { signal, onToken, topLogProbs }
+    const control = { signal, onToken, onPromptProgress, topLogProbs }
     const sampling = { ...rest, maxNewTokens: limit }
-    return yield* decodeText(decoder, tokenizer, ids, ends, limit, sampling, control, {
-      ...changes,
-      ...rules,
-    })
+    const changed = { ...changes, ...rules }
+    return yield* decodeText(decoder, tokenizer, ids, ends, limit, sampling, control, changed)
   } finally {
     await decoder.close()
   }

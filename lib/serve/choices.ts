@@ -62,6 +62,8 @@ export interface Choices {
 /** The end of a choice; `text` is what is not a call. */
 export interface Ended extends Pick<Generation, 'text' | 'tokenIds'> {
   finishReason: Generation['finishReason'] | 'tool_calls'
+  /** Tokens of the prompt that were computed before. */
+  cachedTokens: number
 }
 
 /** A call of a tool, with its number among those of its answer. */
@@ -128,6 +130,8 @@ interface Parts {
   parts: AsyncGenerator<string, Generation, void>
   /** The tokens so far, without the end token. */
   drawn: number[]
+  /** Tokens of the prompt that were computed before the answer, which is known once it has begun. */
+  cached(): number
   /** The tokens of the pieces, if their log-probabilities are wanted. */
   entries: TokenEntries | undefined
 }
@@ -139,6 +143,7 @@ async function piecesOf(
   signal: AbortSignal,
 ): Promise<Parts> {
   const drawn: number[] = []
+  let cached: number | undefined
   const { topLogProbs, keepSpecialTokens } = options
   const entries =
     topLogProbs === undefined
@@ -149,7 +154,11 @@ async function piecesOf(
     drawn.push(token)
     if (own !== undefined) entries?.add(token, own)
   }
-  return { parts: answered(answering, prompt, { ...options, onToken }, signal), drawn, entries }
+  const onPromptProgress: AskOptions['onPromptProgress'] = ({ tokens }) => {
+    cached ??= tokens
+  }
+  const parts = answered(answering, prompt, { ...options, onToken, onPromptProgress }, signal)
+  return { parts, drawn, cached: () => cached ?? 0, entries }
 }
 
 /** Penalties and biases of a request. */
@@ -172,7 +181,7 @@ function changesOf({ frequency_penalty, presence_penalty, logit_bias }: Sampling
 /** The pieces of one choice. A reader that leaves early ends the answer, which frees its cache. */
 async function* textsOf(
   index: number,
-  { parts, drawn, entries }: Parts,
+  { parts, drawn, cached, entries }: Parts,
   calling: Calling | undefined,
 ): AsyncGenerator<Piece, Ended, void> {
   const reader = calling && new CallReader(calling.form, calling.parameters)
@@ -206,13 +215,12 @@ async function* textsOf(
         if (reader) yield* pieces(reader.end())
         const { tokenIds, finishReason } = value
         return {
-          text,
-          tokenIds,
+          ...{ text, tokenIds, cachedTokens: cached() },
           finishReason: called > 0 && finishReason === 'stop' ? ofCalls : finishReason,
         }
       }
       if (yield* pieces(reader ? reader.push(value) : [{ text: value }]))
-        return { text, tokenIds: drawn, finishReason: ofCalls }
+        return { text, tokenIds: drawn, cachedTokens: cached(), finishReason: ofCalls }
     }
   } finally {
     if (!isOver) await parts.return(undefined as never)
@@ -285,9 +293,11 @@ export async function* streamOf(
 export function usageOf(prompts: readonly Prompted[], done: readonly Ended[]): Usage {
   const prompt_tokens = prompts.reduce((sum, { ids }) => sum + ids.length, 0)
   const completion_tokens = done.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0)
+  const choices = done.length / prompts.length
+  const cached_tokens = done.reduce((sum, one, at) => sum + (at % choices === 0 ? one.cachedTokens : 0), 0)
   return {
     ...{ prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens },
-    prompt_tokens_details: { cached_tokens: 0, audio_tokens: 0 },
+    prompt_tokens_details: { cached_tokens, audio_tokens: 0 },
     completion_tokens_details: {
       reasoning_tokens: 0,
       audio_tokens: 0,

@@ -10,6 +10,7 @@ import type { Model } from '../model/model.js'
 import { Turns } from '../native/handles.js'
 import { seconds } from './clock.js'
 import { unknownModel } from './errors.js'
+import { SideBySide, type TextDecoder } from './side-by-side.js'
 
 /** Adapters of one base that stay attached while nobody asks them. */
 const MOST_IDLE = 16
@@ -38,6 +39,8 @@ export interface Answering {
   adapters: readonly ActiveAdapter[]
   /** Identifies the adapter; null for the base alone. */
   revision: string | null
+  /** What answers a text of so many tokens, the answer among them. */
+  decoder(tokens: number): Promise<TextDecoder>
   /** Lets the adapter be detached. */
   release(): void
 }
@@ -54,7 +57,21 @@ class Base {
   /** Adapters are attached one at a time, so that two requests do not attach the same one. */
   readonly #turns = new Turns()
 
-  constructor(readonly model: Model) {}
+  readonly #sideBySide: SideBySide
+
+  /** @param room bytes of memory that are free for answers now */
+  constructor(
+    readonly model: Model,
+    room: () => number,
+  ) {
+    this.#sideBySide = new SideBySide(model.base, room)
+  }
+
+  /** What answers a text of so many tokens. */
+  decoder(adapters: readonly ActiveAdapter[], tokens: number): Promise<TextDecoder> {
+    const attached = [...this.#attached.values()].map(({ adapter }) => activeOf(adapter))
+    return this.#sideBySide.decoder(adapters, attached, tokens)
+  }
 
   attached(tuned: TunedModel): Promise<Attached> {
     return this.#turns.run(async () => {
@@ -71,17 +88,17 @@ class Base {
     })
   }
 
-  /** Detaches all adapters that nobody asks now. */
-  detachIdle(): Promise<void> {
-    return this.#turns.run(() => this.#detachIdle(0))
+  /** Frees what only answers need: adapters that nobody asks now, and the cache. */
+  async freeIdle(): Promise<void> {
+    await this.#turns.run(() => this.#detachIdle(0))
+    await this.#sideBySide.closeIdle()
   }
 
   /** Detaches an adapter whose folder is about to go. */
   drop(path: string): Promise<void> {
     return this.#turns.run(async () => {
       const found = this.#attached.get(path)
-      this.#attached.delete(path)
-      await found?.adapter.detach()
+      if (found !== undefined) await this.#detach(path, found.adapter)
     })
   }
 
@@ -89,10 +106,19 @@ class Base {
     for (const [path, { adapter, users }] of this.#attached) {
       if (this.#attached.size <= most) return
       if (users > 0) continue
-      this.#attached.delete(path)
-      await adapter.detach()
+      await this.#detach(path, adapter)
     }
   }
+
+  async #detach(path: string, adapter: Adapter): Promise<void> {
+    this.#attached.delete(path)
+    await this.#sideBySide.forget(activeOf(adapter))
+    await adapter.detach()
+  }
+}
+
+function activeOf({ state }: Adapter): ActiveAdapter {
+  return { state, weight: 1, rank: null }
 }
 
 export class Models {
@@ -100,6 +126,8 @@ export class Models {
   readonly #aliases: ReadonlyMap<string, string>
   readonly #tuned = new Map<string, TunedModel>()
   #answering = 0
+  /** Bytes of memory that are free for answers of a model now. */
+  room: (model: Model) => number = () => process.availableMemory()
 
   /**
    * @param bases by the names that they are asked by
@@ -107,7 +135,7 @@ export class Models {
    * @throws {ConfigError} for an alias of no base
    */
   constructor(bases: ReadonlyMap<string, Model>, aliases: ReadonlyMap<string, string>) {
-    for (const [name, model] of bases) this.#bases.set(name, new Base(model))
+    for (const [name, model] of bases) this.#bases.set(name, new Base(model, () => this.room(model)))
     for (const [alias, name] of aliases)
       if (!bases.has(name))
         throw new ConfigError(
@@ -144,9 +172,9 @@ export class Models {
     return this.#answering
   }
 
-  /** Frees the memory of adapters that nobody asks now. */
-  async detachIdle(): Promise<void> {
-    for (const base of this.#bases.values()) await base.detachIdle()
+  /** Frees memory that only answers need, and none does now. */
+  async freeIdle(): Promise<void> {
+    for (const base of this.#bases.values()) await base.freeIdle()
   }
 
   /** @throws {ApiError} for a name that no model has */
@@ -182,18 +210,22 @@ export class Models {
     }
     if (base !== undefined) {
       this.#answering++
-      return { base: base.model.base, adapters: [], revision: null, release: done }
+      return {
+        ...{ base: base.model.base, adapters: [], revision: null, release: done },
+        decoder: (tokens) => base.decoder([], tokens),
+      }
     }
     const tuned = this.#tuned.get(name)
     const own = tuned && this.#bases.get(tuned.base)
     if (tuned === undefined || own === undefined) throw unknownModel(name)
     const attached = await own.attached(tuned)
-    const { state } = attached.adapter
+    const adapters = [activeOf(attached.adapter)]
     this.#answering++
     return {
       base: own.model.base,
-      adapters: [{ state, weight: 1, rank: null }],
+      adapters,
       revision: `${tuned.name} ${tuned.created}`,
+      decoder: (tokens) => own.decoder(adapters, tokens),
       release: () => {
         attached.users--
         done()
@@ -202,6 +234,7 @@ export class Models {
   }
 
   async dispose(): Promise<void> {
+    await this.freeIdle()
     for (const { model } of this.#bases.values()) await model.dispose()
   }
 

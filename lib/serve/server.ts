@@ -79,6 +79,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
     const files = await Files.open(join(data, 'files'))
     const uploads = await Uploads.open(join(data, 'uploads'), files)
     const memory = new Memory(models, options.memory)
+    models.room = (model) => memory.freeFor(model)
     const jobs = await Jobs.open(join(data, 'jobs'), files, models, memory)
     const address = { host, port }
     let stopping = false

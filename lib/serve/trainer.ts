@@ -183,7 +183,7 @@ export class Trainer {
   async #hasRoom(id: string, model: Model, planned: PlannedJob, log: EventLog): Promise<boolean> {
     const { needed } = planned
     const isFree = () => needed <= this.#memory.freeFor(model)
-    if (!isFree()) await this.#models.detachIdle()
+    if (!isFree()) await this.#models.freeIdle()
     if (isFree() || this.#models.answering === 0) {
       this.#waiting = undefined
       return true

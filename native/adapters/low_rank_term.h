@@ -18,6 +18,7 @@ class LowRank final : public Term {
   std::vector<int> trained() const override;
   int64_t hidden_cols(const PlanOptions&) const override { return ranks_.all; }
   bool joins(const PlanOptions&) const override { return !has_snapshot(); }
+  bool adds_alone() const override { return magnitude_ < 0; }
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
   void input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradient) const override;

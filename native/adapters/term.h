@@ -100,6 +100,9 @@ class Term {
   /// True if that operand is all that it adds to the product.
   virtual bool joins(const PlanOptions& options) const { return hidden_cols(options) > 0; }
 
+  /// True if it adds the same to a product whatever other adapters the session has.
+  virtual bool adds_alone() const { return false; }
+
   virtual void forward(Run& run, AdapterRun& adapter, Product& product) const = 0;
   /// Emits the steps that add to its gradients; `share` is its contribution to the input gradient.
   /// @param dy the gradient at the layer's output before row scaling

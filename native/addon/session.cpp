@@ -33,6 +33,46 @@ std::shared_ptr<std::vector<AdapterUse>> use_adapters(const Session& session, Ad
   return uses;
 }
 
+/// How the next token of a text is drawn, and what is told about it.
+struct Draw {
+  std::optional<Sampling> sampling;
+  bool wants_log_prob;
+  std::optional<int64_t> top;  // number of likeliest tokens to name
+
+  explicit Draw(const Fields& fields)
+      : sampling(to_sampling(fields)), wants_log_prob(fields.flag("wantLogProb", false)) {
+    if (fields.has("topLogProbs")) top = fields.integer("topLogProbs");
+  }
+};
+
+struct Drawn {
+  std::optional<int32_t> token;
+  std::optional<double> log_prob;
+  std::optional<OwnLogProbs> own;
+  std::vector<float> logits;
+
+  void draw(const float* row, int64_t vocab, const Draw& how) {
+    token = sample_token(row, vocab, *how.sampling);
+    if (how.wants_log_prob) log_prob = log_probability(row, vocab, *token, how.sampling->temperature);
+    if (how.top) own = own_log_probs(row, vocab, *token, *how.top);
+  }
+
+  Napi::Object result(Napi::Env env) {
+    Napi::Object result = Napi::Object::New(env);
+    if (token) result.Set("token", *token);
+    if (log_prob) result.Set("logProb", *log_prob);
+    if (!own) return result;
+    Napi::Object named = Napi::Object::New(env);
+    named.Set("logProb", own->log_prob);
+    Napi::Int32Array ids = Napi::Int32Array::New(env, own->top.size());
+    std::copy(own->top.begin(), own->top.end(), ids.Data());
+    named.Set("top", ids);
+    named.Set("topLogProbs", from_doubles(env, own->top_log_probs));
+    result.Set("own", named);
+    return result;
+  }
+};
+
 class SessionHandle : public Handle<SessionHandle, Session> {
  public:
   static constexpr napi_type_tag kTag{0x6c6f7772616e6b00, 3};
@@ -55,7 +95,8 @@ class SessionHandle : public Handle<SessionHandle, Session> {
          InstanceMethod<&SessionHandle::finish_step>("finishStep"),
          InstanceMethod<&SessionHandle::sum_gradients>("sumGradients"),
          InstanceMethod<&SessionHandle::output_norms>("outputNorms"),
-         InstanceMethod<&SessionHandle::forward>("forward"), dispose_method()});
+         InstanceMethod<&SessionHandle::forward>("forward"), InstanceMethod<&SessionHandle::decode>("decode"),
+         InstanceMethod<&SessionHandle::copy_cache>("copyCache"), dispose_method()});
   }
 
  private:
@@ -185,47 +226,23 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const std::string plan = info[0].ToString();
     const Fields fields(info[1], "input");
     auto input = std::make_shared<ForwardInput>(to_forward_input(fields));
-    const bool want_logits = fields.flag("wantLogits", false), want_log_prob = fields.flag("wantLogProb", false);
-    const std::optional<Sampling> sampling = to_sampling(fields);
-    const std::optional<int64_t> top =
-        fields.has("topLogProbs") ? std::optional(fields.integer("topLogProbs")) : std::nullopt;
-    if (sampling && input->rows.empty())
+    const bool want_logits = fields.flag("wantLogits", false);
+    const Draw draw(fields);
+    if (draw.sampling && input->rows.empty())
       throw to_js(env, "SHAPE", "a token is drawn from the last row, and no row is wanted");
-    struct Drawn {
-      std::optional<int32_t> token;
-      std::optional<double> log_prob;
-      std::optional<OwnLogProbs> own;
-      std::vector<float> logits;
-    };
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<Drawn>(
         env,
-        [session, plan, input, want_logits, want_log_prob, sampling, top](Context& context, const CancelFlag& cancel) {
+        [session, plan, input, want_logits, draw](Context& context, const CancelFlag& cancel) {
           const HostView<const float> logits = session->forward(context, plan, *input, cancel);
           const int64_t vocab = session->graph().labels, rows = static_cast<int64_t>(input->rows.size());
           Drawn drawn;
-          if (sampling) {
-            const float* const last = logits.data() + (rows - 1) * vocab;
-            drawn.token = sample_token(last, vocab, *sampling);
-            if (want_log_prob) drawn.log_prob = log_probability(last, vocab, *drawn.token, sampling->temperature);
-            if (top) drawn.own = own_log_probs(last, vocab, *drawn.token, *top);
-          }
+          if (draw.sampling) drawn.draw(logits.data() + (rows - 1) * vocab, vocab, draw);
           if (want_logits) drawn.logits.assign(logits.begin(), logits.begin() + rows * vocab);
           return drawn;
         },
         [want_logits](Napi::Env e, Drawn& drawn) -> Napi::Value {
-          Napi::Object result = Napi::Object::New(e);
-          if (drawn.token) result.Set("token", *drawn.token);
-          if (drawn.log_prob) result.Set("logProb", *drawn.log_prob);
-          if (drawn.own) {
-            Napi::Object own = Napi::Object::New(e);
-            own.Set("logProb", drawn.own->log_prob);
-            Napi::Int32Array ids = Napi::Int32Array::New(e, drawn.own->top.size());
-            std::copy(drawn.own->top.begin(), drawn.own->top.end(), ids.Data());
-            own.Set("top", ids);
-            own.Set("topLogProbs", from_doubles(e, drawn.own->top_log_probs));
-            result.Set("own", own);
-          }
+          Napi::Object result = drawn.result(e);
           if (want_logits) {
             Napi::Float32Array logits = Napi::Float32Array::New(e, drawn.logits.size());
             std::copy(drawn.logits.begin(), drawn.logits.end(), logits.Data());
@@ -234,6 +251,55 @@ class SessionHandle : public Handle<SessionHandle, Session> {
           return result;
         },
         uses, &session->memory());
+  }
+
+  Napi::Value decode(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    auto texts = std::make_shared<std::vector<TextInput>>();
+    std::vector<Draw> draws;
+    if (!info[1].IsArray()) throw Napi::TypeError::New(env, "lowrank: texts must be an array");
+    const Napi::Array given = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < given.Length(); ++i) {
+      const Fields fields(given.Get(i), "text");
+      Draw draw(fields);
+      texts->push_back({fields.ids("tokens"), fields.integer("past"), fields.integer("reach", 0),
+                        fields.integer("begin"), fields.ids("adapters"), draw.sampling.has_value()});
+      if (draw.sampling) draws.push_back(std::move(draw));
+    }
+    const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
+    return environment(env).channel->start<std::vector<Drawn>>(
+        env,
+        [session, plan, texts, draws](Context& context, const CancelFlag& cancel) {
+          const HostView<const float> logits = session->decode(context, plan, *texts, cancel);
+          const int64_t vocab = session->graph().labels;
+          std::vector<Drawn> drawn(draws.size());
+          for (size_t i = 0; i < draws.size(); ++i)
+            drawn[i].draw(logits.data() + static_cast<int64_t>(i) * vocab, vocab, draws[i]);
+          return drawn;
+        },
+        [](Napi::Env e, std::vector<Drawn>& drawn) -> Napi::Value {
+          Napi::Array results = Napi::Array::New(e, drawn.size());
+          for (uint32_t i = 0; i < drawn.size(); ++i) results.Set(i, drawn[i].result(e));
+          return results;
+        },
+        uses, &session->memory());
+  }
+
+  Napi::Value copy_cache(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto session = payload(env);
+    const std::string plan = info[0].ToString();
+    const int64_t from = info[1].ToNumber().Int64Value(), to = info[2].ToNumber().Int64Value();
+    const int64_t tokens = info[3].ToNumber().Int64Value();
+    return environment(env).channel->start<bool>(
+        env,
+        [session, plan, from, to, tokens](Context& context, const CancelFlag&) {
+          session->copy_cache(context, plan, from, to, tokens);
+          return true;
+        },
+        [](Napi::Env e, bool&) -> Napi::Value { return e.Undefined(); }, nullptr, &session->memory());
   }
 };
 

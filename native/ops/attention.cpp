@@ -38,7 +38,8 @@ void run_forward(Run& run, const Step& s) {
   if (const int64_t capacity = run.plan.options.kv_capacity; run.plan.options.mode == Mode::forward) {
     const int64_t width = kv_width(n), half = cache_half(capacity, width, k.dtype);
     const Ptr<std::byte> cache = run.state(s.node);
-    const Matrix cached_k{cache, k.dtype, width}, cached_v{cache + half, v.dtype, width};
+    const Matrix cached_k = Matrix{cache, k.dtype, width}.rows(run.window.cache);
+    const Matrix cached_v = Matrix{cache + half, v.dtype, width}.rows(run.window.cache);
     positions = run.at<int32_t>(run.plan.positions);
     run.launch(
         AppendToCache{run.tokens, run.past, width, positions, k, v, cached_k.rows(run.past), cached_v.rows(run.past)});
@@ -57,7 +58,7 @@ void run_backward(Run& run, const Step& s) {
                                run.matrix(s.dq), run.matrix(s.dk), run.matrix(s.dv)});
 }
 
-constexpr StepKind kForward{"attention", run_forward};
+constexpr StepKind kForward{"attention", run_forward, false, RowsOf::text};
 constexpr StepKind kBackward{"attention_backward", run_backward};
 
 void forward(Planner& plan, int index, Phase phase) {
@@ -93,6 +94,14 @@ void backward(Planner& plan, int index, int dy) {
   plan.push(std::move(step));
 }
 
+void copy(Run& run, int node, int64_t from, int64_t to, int64_t tokens) {
+  const int64_t width = kv_width(run.graph.nodes[node]), bytes = width * size_of(run.operand());
+  const Ptr<std::byte> keys = run.state(node);
+  const Ptr<std::byte> values = keys + cache_half(run.plan.options.kv_capacity, width, run.operand());
+  for (const Ptr<std::byte>& half : {keys, values})
+    run.device->memory().copy(half + to * bytes, half + from * bytes, tokens * bytes);
+}
+
 /// Keys, then values.
 int64_t state_bytes(const Graph&, const Node& node, const PlanOptions& options) {
   return 2 * cache_half(options.kv_capacity, kv_width(node), operand_of(options.precision));
@@ -107,6 +116,7 @@ const OpRules attention{.quadratic = true,
                         .shape = attention_op::shape,
                         .forward = attention_op::forward,
                         .backward = attention_op::backward,
-                        .state_bytes = attention_op::state_bytes};
+                        .state_bytes = attention_op::state_bytes,
+                        .copy = attention_op::copy};
 
 }  // namespace lowrank

@@ -35,7 +35,8 @@ void run_forward(Run& run, const Step& s) {
   const std::vector<AdapterSite>& sites = run.plan.sites[s.node];
   Product product{s, {s.node, y.ld, run.graph.vocab_size}, {}, {y}};
   for (size_t i = 0; i < sites.size(); ++i)
-    for (const Term* term : sites[i].terms) term->forward(run, *run.adapters[i], product);
+    if (run.uses(i))
+      for (const Term* term : sites[i].terms) term->forward(run, *run.adapters[i], product);
   // In Gemma the constant is the embedding module's own, whose output the noise is added to.
   const bool scaled_within = run.graph.family.rfind("gemma", 0) == 0;
   if (!scaled_within) add_noise(run, s, y);
@@ -53,7 +54,7 @@ void run_gradient(Run& run, const Step& s) {
                                run.weight_gradient(node.weight)});
 }
 
-constexpr StepKind kForward{"embedding", run_forward};
+constexpr StepKind kForward{"embedding", run_forward, false, RowsOf::adapters};
 constexpr StepKind kScale{"embedding_scale", run_scale};
 constexpr StepKind kGradient{"embedding_gradient", run_gradient};
 

@@ -34,7 +34,8 @@ template <class Visit>
 void each_term(Run& run, int node, Visit&& visit) {
   const std::vector<AdapterSite>& sites = run.plan.sites[node];
   for (size_t i = 0; i < sites.size(); ++i)
-    for (const Term* term : sites[i].terms) visit(*term, *run.adapters[i]);
+    if (run.uses(i))
+      for (const Term* term : sites[i].terms) visit(*term, *run.adapters[i]);
 }
 
 Site site_of(const Run& run, int node) {
@@ -134,7 +135,7 @@ void run_weight_gradient(Run& run, const Step& s) {
   if (const Ptr<float> bias = run.weight_gradient(node.bias)) run.launch(BiasGradient{run.tokens, out, dy, bias});
 }
 
-constexpr StepKind kForward{"linear", run_forward};
+constexpr StepKind kForward{"linear", run_forward, false, RowsOf::adapters};
 constexpr StepKind kInputGradient{"linear_input_gradient", run_input_gradient};
 constexpr StepKind kGradientCast{"gradient_cast", run_gradient_cast};
 constexpr StepKind kWeightGradient{"weight_gradient", run_weight_gradient};

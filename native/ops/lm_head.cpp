@@ -121,7 +121,7 @@ void run_logits(Run& run, const Step& s) {
 constexpr StepKind kLoss{"head_loss", run_loss};
 constexpr StepKind kLosses{"head_losses", run_losses};
 constexpr StepKind kGradients{"head_gradients", run_gradients};
-constexpr StepKind kLogits{"head_logits", run_logits};
+constexpr StepKind kLogits{"head_logits", run_logits, false, RowsOf::head};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);

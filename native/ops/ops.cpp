@@ -28,4 +28,11 @@ void rewind(const Run& run, int64_t kept_after) {
   }
 }
 
+void copy_states(Run& run, int64_t from, int64_t to, int64_t tokens) {
+  for (size_t i = 0; i < run.graph.nodes.size(); ++i) {
+    const OpRules& rule = *kOps[static_cast<size_t>(run.graph.nodes[i].op)];
+    if (rule.copy != nullptr) rule.copy(run, static_cast<int>(i), from, to, tokens);
+  }
+}
+
 }  // namespace lowrank

@@ -17,4 +17,7 @@ Plan make_plan(const KernelSizes& sizes, const Graph& graph, const std::vector<c
 /// kept stand. Throws Error("SHAPE") if the text can be continued neither there nor where each node kept a state.
 void rewind(const Run& run, int64_t kept_after);
 
+/// Copies what all nodes keep of the tokens from `from` on of the cache to the tokens from `to` on.
+void copy_states(Run& run, int64_t from, int64_t to, int64_t tokens);
+
 }  // namespace lowrank

@@ -36,6 +36,9 @@ struct OpRules {
   int64_t (*state_bytes)(const Graph& graph, const Node& node, const PlanOptions& options) = nullptr;
   /// Copies the state that a node kept after `run.past` tokens, a multiple of `state_block`, to where a call takes it.
   void (*rewind)(const Run& run, int node) = nullptr;
+  /// Copies what a node keeps of `tokens` tokens from one part of the cache to another; null: it keeps states of one
+  /// text, or nothing.
+  void (*copy)(Run& run, int node, int64_t from, int64_t to, int64_t tokens) = nullptr;
 };
 
 /// In the order of Op.

@@ -2,7 +2,9 @@
 // are invalid, and the device does not compute.
 #pragma once
 
+#include <algorithm>
 #include <span>
+#include <vector>
 
 #include "device/device.h"
 #include "device/host_view.h"
@@ -45,6 +47,13 @@ class AdapterRun {
   bool last_rank_only = false;
 };
 
+/// A part of the rows of a call. Buffers begin there.
+struct RowWindow {
+  int64_t token = 0, head = 0;
+  int64_t cache = 0;                             // first token of the text in the cache
+  const std::vector<int32_t>* in_use = nullptr;  // the adapters of its rows; null: all
+};
+
 /// Messages at the ends of a part of a model: hidden states on their way to the head, and gradients on their way back.
 enum class Crossing : uint8_t { input, output, output_gradient, input_gradient };
 
@@ -66,6 +75,12 @@ class Run {
   std::span<const int32_t> host_seqlens;
   std::span<AdapterRun* const> adapters;
   uint64_t seed = 0, step = 0, micro_step = 0;
+  RowWindow window;
+  /// True if an adapter acts on the rows of the window.
+  bool uses(size_t adapter) const {
+    return window.in_use == nullptr ||
+           std::find(window.in_use->begin(), window.in_use->end(), adapter) != window.in_use->end();
+  }
 
   // The session.
   Ptr<std::byte> arena, kv_cache;
@@ -83,7 +98,10 @@ class Run {
 
   template <class T = std::byte>
   Ptr<T> at(int buffer) const {
-    return (arena + plan.buffers[buffer].offset).as<T>();
+    const Buffer& b = plan.buffers[buffer];
+    const int64_t first = b.rows == RowKind::tokens ? window.token : b.rows == RowKind::head ? window.head : 0;
+    const int64_t stride = b.within < 0 ? b.cols : plan.buffers[b.within].cols;
+    return (arena + b.offset + first * stride * size_of(b.dtype)).template as<T>();
   }
   Matrix matrix(int buffer) const {
     const Buffer& b = plan.buffers[buffer];

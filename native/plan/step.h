@@ -13,11 +13,20 @@ class Run;
 class Term;
 struct Step;
 
+/// How a step computes a call whose rows are of several texts, so that each has the bits that it has alone.
+enum class RowsOf : uint8_t {
+  all,       // at once: no row knows of another
+  adapters,  // as many at a time as the device multiplies as it multiplies one, and those of one adapter
+  head,      // likewise the rows of logits
+  text,      // those of one text at a time, with its cache
+};
+
 /// Data shared by all steps of one kind. Its address identifies the kind.
 struct StepKind {
   const char* name;                         // for dumps, times, timelines, and LOWRANK_CHECK
   void (*run)(Run& run, const Step& step);  // computes; while planning, only counts
   bool once = false;                        // changes more than its buffers, so that no check may repeat it
+  RowsOf rows = RowsOf::all;
 };
 
 // Kinds that belong to no operation.

@@ -16,18 +16,21 @@ void check_tokens(const Run& run, const std::vector<int32_t>& tokens) {
       fail("DATA", "token id ", id, " is outside the model's vocabulary of ", run.graph.vocab_size);
 }
 
-void place_positions(Run& run, const std::vector<int32_t>& cu_seqlens, int64_t past, int64_t reach) {
+void place_positions(Run& run, const std::vector<int32_t>& cu_seqlens, const std::vector<int64_t>& past,
+                     const std::vector<int64_t>& reach) {
   std::vector<int32_t> positions(static_cast<size_t>(cu_seqlens.back()));
   const auto each_sequence = [&](const auto& visit) {
     for (size_t s = 0; s + 1 < cu_seqlens.size(); ++s)
-      visit(std::span(positions.data() + cu_seqlens[s], positions.data() + cu_seqlens[s + 1]));
+      visit(std::span(positions.data() + cu_seqlens[s], positions.data() + cu_seqlens[s + 1]),
+            past.empty() ? 0 : past[s], reach.empty() ? 0 : reach[s]);
   };
-  each_sequence(
-      [&](std::span<int32_t> sequence) { std::iota(sequence.begin(), sequence.end(), static_cast<int32_t>(past)); });
+  each_sequence([](std::span<int32_t> sequence, int64_t before, int64_t) {
+    std::iota(sequence.begin(), sequence.end(), static_cast<int32_t>(before));
+  });
   run.upload(run.plan.positions, positions);
   if (run.plan.rope_rows == run.plan.positions) return;
-  each_sequence([&](std::span<int32_t> sequence) {
-    if (std::max(past + static_cast<int64_t>(sequence.size()), reach) <= run.graph.long_above()) return;
+  each_sequence([&](std::span<int32_t> sequence, int64_t before, int64_t most) {
+    if (std::max(before + static_cast<int64_t>(sequence.size()), most) <= run.graph.long_above()) return;
     for (int32_t& row : sequence) row += static_cast<int32_t>(run.positions);
   });
   run.upload(run.plan.rope_rows, positions);

@@ -19,9 +19,10 @@ struct MicroBatch {
 /// Throws Error("SHAPE") for more tokens than the run's plan allows, Error("DATA") for ids outside the vocabulary.
 void check_tokens(const Run& run, const std::vector<int32_t>& tokens);
 
-/// Uploads the positions of packed sequences, and the matching rows of the rotary tables. @param past tokens already in
-/// the cache @param reach maximum tokens that the sequence may reach, if more than these
-void place_positions(Run& run, const std::vector<int32_t>& cu_seqlens, int64_t past = 0, int64_t reach = 0);
+/// Uploads the positions of packed sequences, and the matching rows of the rotary tables. @param past tokens of each
+/// sequence that are already in the cache; empty: none @param reach maximum tokens that each may reach, if more
+void place_positions(Run& run, const std::vector<int32_t>& cu_seqlens, const std::vector<int64_t>& past = {},
+                     const std::vector<int64_t>& reach = {});
 
 /// Uploads tokens, positions, and labeled rows of a micro-batch, and sets the run's counts. The batch must outlive the
 /// run. Throws as check_tokens.

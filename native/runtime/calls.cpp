@@ -3,6 +3,7 @@
 #include <iterator>
 #include <utility>
 
+#include "adapters/term.h"
 #include "core/error.h"
 #include "ops/ops.h"
 #include "optim/private_sum.h"
@@ -220,12 +221,94 @@ HostView<const float> Session::forward(Context& context, const std::string& name
   run.head_rows = static_cast<int64_t>(input.rows.size());
   run.host_seqlens = cu;
   run.upload(p.tokens, input.tokens);
-  place_positions(run, cu, input.past, input.reach);
+  place_positions(run, cu, {input.past}, {input.reach});
   run.upload(p.head_index, input.rows);
   rewind(run, std::exchange(kept_after_, -1));
   run.run();
   kept_after_ = input.past + count;
   return run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");
+}
+
+void Session::check_texts(const Plan& p, const std::vector<TextInput>& texts) const {
+  for (const Node& node : graph().nodes)
+    if (state_block(node.op) > 0)
+      fail("UNSUPPORTED", "texts cannot be continued side by side, since ", name_of(node.op), " at ", node.path,
+           " keeps states of one text");
+  if (texts.empty()) fail("SHAPE", "there are no texts to continue");
+  // What is computed for all adapters of the session together acts only on texts that use all of them.
+  const bool whole = std::all_of(texts.begin(), texts.end(),
+                                 [&](const TextInput& text) { return text.adapters.size() == adapters_.size(); });
+  for (const std::shared_ptr<const Term>& term : p.terms)
+    if (!whole && !term->adds_alone())
+      fail("UNSUPPORTED", "texts with different adapters cannot be continued side by side where an adapter does more ",
+           "than add to products");
+  for (const CopyRef& copy : p.copies)
+    if (!whole && copy.adapter >= 0)
+      fail("UNSUPPORTED", "texts with different adapters cannot be continued side by side where an adapter replaces a ",
+           "weight");
+  std::vector<std::pair<int64_t, int64_t>> parts;
+  for (const TextInput& text : texts) {
+    const auto count = static_cast<int64_t>(text.tokens.size());
+    const int64_t length = text.past + count;
+    if (count == 0) fail("SHAPE", "a text has no new tokens");
+    if (text.past < 0 || text.begin < 0 || text.begin + length > p.options.kv_capacity)
+      fail("SHAPE", "tokens ", text.begin, " to ", text.begin + length, " do not fit a KV cache of ",
+           p.options.kv_capacity, " tokens");
+    if (text.reach != 0 && text.reach < length)
+      fail("SHAPE", "a text has ", length, " tokens, more than the ", text.reach, " that it was to reach");
+    int32_t least = 0;
+    for (const int32_t adapter : text.adapters) {
+      if (adapter < least || adapter >= static_cast<int32_t>(adapters_.size()))
+        fail("SHAPE", "the session has ", adapters_.size(), " adapters, and a text uses number ", adapter,
+             ", which must be one of them and above those before it");
+      least = adapter + 1;
+    }
+    parts.emplace_back(text.begin, text.begin + length);
+  }
+  std::sort(parts.begin(), parts.end());
+  for (size_t i = 1; i < parts.size(); ++i)
+    if (parts[i].first < parts[i - 1].second)
+      fail("SHAPE", "two texts share the tokens from ", parts[i].first, " on of the KV cache");
+}
+
+HostView<const float> Session::decode(Context& context, const std::string& name, const std::vector<TextInput>& texts,
+                                      const CancelFlag& cancel) {
+  scored_.reset();
+  const Plan& p = plan_of_mode(plan(name), Mode::forward);
+  check_texts(p, texts);
+  Executor run(*this, context, p, cancel);
+  std::vector<int32_t> tokens, rows;
+  std::vector<int64_t> past, reach;
+  std::vector<int32_t> cu{0};
+  for (const TextInput& text : texts) {
+    tokens.insert(tokens.end(), text.tokens.begin(), text.tokens.end());
+    cu.push_back(static_cast<int32_t>(tokens.size()));
+    past.push_back(text.past);
+    reach.push_back(text.reach);
+    if (text.wants_logits) rows.push_back(cu.back() - 1);
+  }
+  check_tokens(run, tokens);
+  if (static_cast<int64_t>(rows.size()) > p.options.head_rows)
+    fail("SHAPE", rows.size(), " rows of logits were requested; this plan supports at most ", p.options.head_rows);
+  run.tokens = cu.back();
+  run.head_rows = static_cast<int64_t>(rows.size());
+  run.host_seqlens = cu;
+  run.upload(p.tokens, tokens);
+  place_positions(run, cu, past, reach);
+  run.upload(p.head_index, rows);
+  kept_after_ = -1;
+  run.run(texts);
+  return run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");
+}
+
+void Session::copy_cache(Context& context, const std::string& name, int64_t from, int64_t to, int64_t tokens) {
+  const Plan& p = plan_of_mode(plan(name), Mode::forward);
+  const int64_t capacity = p.options.kv_capacity;
+  if (tokens < 0 || from < 0 || to < 0 || std::max(from, to) + tokens > capacity ||
+      std::max(from, to) < std::min(from, to) + tokens)
+    fail("SHAPE", "tokens ", from, " to ", from + tokens, " of a KV cache of ", capacity, " cannot be copied to ", to);
+  Executor run(*this, context, p, nullptr);
+  copy_states(run, from, to, tokens);
 }
 
 }  // namespace lowrank

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <tuple>
 
 #include "core/check.h"
 #include "core/error.h"
@@ -102,7 +103,7 @@ void Executor::run_steps(std::span<const Step> steps) {
     expect_update(plan.steps.begin());
   }
   // Tokens that are decoded one by one have mostly the same launches.
-  if (plan.options.mode == Mode::forward && past > 0 && check.empty())
+  if (plan.options.mode == Mode::forward && past > 0 && check.empty() && texts_ == nullptr)
     context_.device.repeat(&plan, [&] { run_each(steps, check); });
   else
     run_each(steps, check);
@@ -159,8 +160,58 @@ bool Executor::has_finite_losses() {
 
 void Executor::run_step(const Step& step, Device& on) {
   device = &on;
-  execute(step);
+  if (texts_ == nullptr || step.kind->rows == RowsOf::all)
+    execute(step);
+  else
+    run_rows(step);
   device = &context_.device;
+}
+
+void Executor::run(const std::vector<TextInput>& texts) {
+  texts_ = &texts;
+  run();
+}
+
+/// Runs a step on the rows of some texts at a time; see RowsOf.
+void Executor::run_rows(const Step& step) {
+  const std::vector<TextInput>& texts = *texts_;
+  const RowsOf rows = step.kind->rows;
+  const auto tokens_of = [](const TextInput& text) { return static_cast<int64_t>(text.tokens.size()); };
+  const auto joins = [&](const TextInput& first, const TextInput& next) {
+    if (rows == RowsOf::head) return true;
+    return rows == RowsOf::adapters && next.adapters == first.adapters && tokens_of(first) == 1 && tokens_of(next) == 1;
+  };
+  const int64_t most = device->sizes().rows_as_one();
+  RowWindow at;
+  for (size_t i = 0; i < texts.size();) {
+    const TextInput& first = texts[i];
+    int64_t tokens = tokens_of(first), heads = first.wants_logits;
+    for (++i; i < texts.size() && joins(first, texts[i]); ++i) {
+      if ((rows == RowsOf::head ? heads + texts[i].wants_logits : tokens + 1) > most) break;
+      tokens += tokens_of(texts[i]);
+      heads += texts[i].wants_logits;
+    }
+    at.cache = first.begin;
+    at.in_use = &first.adapters;
+    past = first.past;
+    run_window(step, at, tokens, heads);
+    at.token += tokens;
+    at.head += heads;
+  }
+}
+
+void Executor::run_window(const Step& step, const RowWindow& at, int64_t rows, int64_t heads) {
+  const auto whole = std::tuple(tokens, head_rows, past, host_seqlens);
+  // Selected rows are numbered from the first token of the call.
+  window = at;
+  if (step.kind->rows == RowsOf::head) window.token = 0;
+  const std::vector<int32_t> cu{0, static_cast<int32_t>(rows)};
+  tokens = rows;
+  head_rows = heads;
+  host_seqlens = cu;
+  execute(step);
+  window = {};
+  std::tie(tokens, head_rows, past, host_seqlens) = whole;
 }
 
 /// State that is paged comes while the steps before the next update are computed.

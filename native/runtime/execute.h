@@ -41,6 +41,8 @@ class Executor final : public Run {
   ~Executor() override;
 
   void run() { run(0, plan.steps.size()); }
+  /// Runs a plan on the tokens of several texts. @param texts must outlive the run
+  void run(const std::vector<TextInput>& texts);
   /// A part of the plan's steps.
   void run(size_t from, size_t to);
   /// Sum of the losses; not a number if only that of another rank is not finite, so that nothing was updated.
@@ -74,6 +76,9 @@ class Executor final : public Run {
   HostView<float> gradients_written() const;
   int64_t written_columns(const Step& step, int buffer) const;
 
+  void run_rows(const Step& step);
+  void run_window(const Step& step, const RowWindow& at, int64_t tokens, int64_t heads);
+
   bool updates() const { return train_ != nullptr && train_->update; }
   Adapter& trained() const { return *session_.adapters_[0]; }
   void expect_update(std::vector<Step>::const_iterator from);
@@ -82,6 +87,7 @@ class Executor final : public Run {
   Context& context_;
   const CancelFlag& cancel_;
   const TrainInput* const train_;
+  const std::vector<TextInput>* texts_ = nullptr;  // null: the call is of one text, or of whole sequences
   std::unique_ptr<Device> reference_, operand_check_;
   std::vector<SessionAdapter> own_;
   std::vector<AdapterRun*> runs_;

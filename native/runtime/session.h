@@ -69,6 +69,16 @@ struct ForwardInput {
   int64_t reach = 0;  // maximum tokens that the cached text may reach; 0: those so far, including this call
 };
 
+/// New tokens of one of several texts that share a cache.
+struct TextInput {
+  std::vector<int32_t> tokens;
+  int64_t past = 0;               // tokens of the text that are in the cache
+  int64_t reach = 0;              // see ForwardInput
+  int64_t begin = 0;              // first token of the text's own part of the cache
+  std::vector<int32_t> adapters;  // those of the session that act on the text, ascending
+  bool wants_logits = false;      // of its last token
+};
+
 class Session {
  public:
   /// Adapters must be in the memory of the job's device. That device computes, or counts, all calls; later jobs must
@@ -119,9 +129,18 @@ class Session {
   /// elsewhere.
   HostView<const float> forward(Context& context, const std::string& plan, const ForwardInput& input,
                                 const CancelFlag& cancel);
+  /// The same for several texts, each in a part of the cache of its own: logits [texts that want them, vocab], with the
+  /// bits that `forward` gives each text alone with its adapters. Throws Error("UNSUPPORTED") for a graph whose
+  /// operations keep other states than keys and values, and for texts with different adapters unless all of these only
+  /// add to products; Error("SHAPE") for texts that do not fit.
+  HostView<const float> decode(Context& context, const std::string& plan, const std::vector<TextInput>& texts,
+                               const CancelFlag& cancel);
+  /// Copies the first tokens of one part of the cache to the beginning of another.
+  void copy_cache(Context& context, const std::string& plan, int64_t from, int64_t to, int64_t tokens);
 
  private:
   friend class Executor;
+  void check_texts(const Plan& plan, const std::vector<TextInput>& texts) const;
   friend class SessionAdapter;
   std::vector<const AdapterSpec*> specs() const;
   void check_input(const Plan& plan, const TrainInput& input) const;

@@ -110,6 +110,15 @@ export interface OwnLogProbs {
   topLogProbs: Float64Array
 }
 
+/** New tokens of one of several texts that share a cache. */
+export interface TextInput
+  extends Pick<ForwardInput, 'tokens' | 'past' | 'reach' | 'sampling' | 'wantLogProb' | 'topLogProbs'> {
+  /** First token of the text's own part of the cache. */
+  begin: number
+  /** Numbers of the session's adapters that act on the text, ascending. */
+  adapters: Int32Array
+}
+
 export interface ForwardInput {
   tokens: Int32Array
   /** Number of tokens already in the KV cache, followed by the new ones. */
@@ -130,6 +139,9 @@ export interface ForwardInput {
   /** Return `own`, with this many of the likeliest tokens. */
   topLogProbs?: number
 }
+
+/** A token drawn after a text. */
+export type Drawn = ForwardResult & { token: number }
 
 export interface ForwardResult {
   token?: number
@@ -181,5 +193,14 @@ export interface NativeSession {
    */
   outputNorms(): Job<Float64Array>
   forward(plan: string, input: ForwardInput): Job<ForwardResult>
+  /**
+   * Continues several texts, each in a part of the cache of its own, and draws the next token of each that has a
+   * sampling, in order. Every text gets the bits that `forward` gives it alone. Rejects with UNSUPPORTED for models that
+   * keep other states than keys and values, and for texts with different adapters unless all of these only add to
+   * products, as LoRA does.
+   */
+  decode(plan: string, texts: readonly TextInput[]): Job<Drawn[]>
+  /** Copies the first tokens of one part of the cache to the beginning of another. */
+  copyCache(plan: string, from: number, to: number, tokens: number): Job<void>
   dispose(): Promise<void>
 }

@@ -10,6 +10,13 @@ import { flag, integer, numberWithin, text } from '../../core/schema.js'
 import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import type { ChatMessage } from '../../tokenizer/message.js'
 import {
+  type AnswerSampling,
+  type DecodeControl,
+  Decoder,
+  type Decodes,
+  type PromptProgress,
+} from '../decoding/decoder.js'
+import {
   type AnswerFormats,
   checkedMessages,
   endIds,
@@ -19,7 +26,6 @@ import {
   promptIds,
   promptShape,
 } from '../rows/prompting.js'
-import { type AnswerSampling, type DecodeControl, Decoder, type PromptProgress } from './decoder.js'
 
 /** Options of text generation. */
 export interface GenerateOptions {
@@ -145,7 +151,7 @@ export type LogitChanges = Omit<AnswerSampling, 'temperature' | 'topK' | 'topP' 
 
 /** Samples tokens until an end token, a stop text, or the limit, yielding their text. */
 export async function* decodeText(
-  decoder: Decoder,
+  decoder: Decodes,
   tokenizer: WorkerTokenizer,
   prompt: Int32Array,
   ends: ReadonlySet<number>,
@@ -164,7 +170,7 @@ export async function* decodeText(
   let seconds: number
   let end: string | undefined
   try {
-    for await (const token of decoder.tokens(prompt, limit, sampling, control)) {
+    for await (const token of decoder.tokens(prompt, limit, sampling, { ...control, ends })) {
       // The first token counts as prompt processing time.
       if (tokenIds.length === 0) begin = performance.now()
       if (ends.has(token)) {

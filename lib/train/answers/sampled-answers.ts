@@ -4,8 +4,8 @@ import { abortSignal, badArgument } from '../../core/arguments.js'
 import { flag, integer, numberWithin } from '../../core/schema.js'
 import { drawBelow } from '../../data/permutation.js'
 import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
+import { Decoder } from '../decoding/decoder.js'
 import { endIds, formatOf, type PromptOptions, promptIds, promptShape } from '../rows/prompting.js'
-import { Decoder } from './decoder.js'
 import {
   answerRoom,
   decodeText,

@@ -9,6 +9,7 @@ import { ANSWER_TOKENS } from '../../planning/plans.js'
 import { isPrivate } from '../../strategies/index.js'
 import type { StrategyConfig } from '../../strategies/strategy.js'
 import { taskRules } from '../../tasks/index.js'
+import type { Decoder } from '../decoding/decoder.js'
 import {
   type AnswerFormats,
   endIds,
@@ -21,7 +22,6 @@ import type { AskedRows } from '../rows/rows-to-ask.js'
 import type { EvaluateControl } from '../steps/evaluate.js'
 import type { StepAnswer } from '../steps/events.js'
 import { classifyTexts } from './classify.js'
-import type { Decoder } from './decoder.js'
 import {
   contextLength,
   decodeText,

@@ -1,5 +1,6 @@
 #include "backends/cpu/device.h"
 
+#include "backends/cpu/gemm/gemm_plan.h"
 #include "backends/cpu/operand_check.h"
 #include "core/error.h"
 
@@ -33,6 +34,8 @@ WeightView view(const Cpu& cpu, const Factor& w) {
 CpuSizes::CpuSizes(int threads) : threads_(threads) {
   if (threads < 1) fail("CONFIG", "plan: threads is ", threads, "; expected at least 1");
 }
+
+int64_t CpuSizes::rows_as_one() const { return kFewRows; }
 
 int64_t CpuSizes::workspace(const Kernel& kernel) const {
   return std::visit(

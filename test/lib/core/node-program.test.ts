@@ -4,6 +4,7 @@ import { afterEach, expect, test, vi } from 'vitest'
 import { SystemError, UnsupportedError } from '../../../lib/core/errors.js'
 import { compiledScript, nodeProgram, packageScript } from '../../../lib/core/node-program.js'
 import { packageRoot } from '../../../lib/core/root.js'
+import { renderChat } from '../../../lib/data/render-chat.js'
 import { TextCall } from '../../../lib/data/text-call.js'
 import { needs } from '../../needs.js'
 import { scratchFolder } from '../scratch.js'
@@ -26,7 +27,11 @@ function program(script: string): string {
 const inElectron = () =>
   Object.defineProperty(process.versions, 'electron', { value: '45.5.0', configurable: true })
 
-const call = () => new TextCall({ kind: 'render', chats: [], specialTokens: {} }, 64)
+const call = () => {
+  const text = new TextCall({ kind: 'renderer' }, 64)
+  text.send({ kind: 'render', chats: [], specialTokens: {} })
+  return text
+}
 
 async function failure(text: TextCall, kind: typeof UnsupportedError = UnsupportedError) {
   const error = await text.next().catch((error: unknown) => error)
@@ -49,6 +54,23 @@ test('a named program does the work of the text worker', async () => {
   await expect(text.next()).resolves.toMatchObject({ kind: 'rendered' })
   await text.close()
   expect(readFileSync(join(folder, 'used'), 'utf8')).toBe('')
+})
+
+test('a process that has rendered a chat renders the next ones, and one that was stopped none', async () => {
+  const folder = scratchFolder()
+  vi.stubEnv('LOWRANK_NODE', program(`echo >> ${folder}/started; exec ${process.execPath} "$@"`))
+  const starts = () => readFileSync(join(folder, 'started'), 'utf8').length
+  const source = { tokenizerJson: {}, chatTemplate: '{{ messages[0].content }}' }
+  const rendered = (content: string) => renderChat(source, [{ role: 'user', content }])
+  for (const text of ['a', 'b', 'c']) expect(await rendered(text)).toBe(text)
+  expect(starts()).toBe(1)
+  const endless = '{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}'
+  const limits = { milliseconds: 60_000, characters: 100 }
+  const signal = AbortSignal.timeout(100)
+  const never = renderChat({ ...source, chatTemplate: endless }, [], { limits, signal })
+  await expect(never).rejects.toThrow('timeout')
+  expect(await rendered('d')).toBe('d')
+  expect(starts()).toBe(2)
 })
 
 test('a program that ends instead of working is named, with what to do', async () => {

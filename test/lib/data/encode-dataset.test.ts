@@ -6,9 +6,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ConfigError, DataError, FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
 import { openDataset } from '../../../lib/data/dataset.js'
 import { RowEncoder } from '../../../lib/data/encode.js'
-import { encodeDataset, renderChat, renderChats } from '../../../lib/data/encode-dataset.js'
+import { encodeDataset } from '../../../lib/data/encode-dataset.js'
 import type { TokenizerSource } from '../../../lib/tokenizer/source.js'
-import { sweepTest, swept } from '../../sweep.js'
+import { sweepTest } from '../../sweep.js'
 import { turnsDuring } from '../turns.js'
 
 const parity = (name: string) => JSON.parse(readFileSync(`test/parity/${name}`, 'utf8'))
@@ -196,58 +196,6 @@ describe('encodeDataset', () => {
   })
 })
 
-describe('renderChat', () => {
-  const messages = [{ role: 'user', content: 'Hi' }]
-
-  it('gives the prompt text', async () => {
-    const text = await renderChat(source, messages, { addGenerationPrompt: true })
-    expect(text).toMatch(/<\|im_start\|>user\nHi<\|im_end\|>\n<\|im_start\|>assistant\n$/)
-  })
-
-  it('renders several chats at once, of which the template may refuse some', async () => {
-    const strict = `{% if messages | length > 1 %}{{ raise_exception('one at a time') }}{% endif %}[{{ messages[0].content }}]`
-    const chats = [messages, [...messages, ...messages], messages].map((chat) => ({
-      messages: chat,
-      options: {},
-    }))
-    const [first, second, third] = await renderChats({ ...source, chatTemplate: strict }, chats)
-    expect([first, third]).toEqual(['[Hi]', '[Hi]'])
-    expect(second).toBeInstanceOf(DataError)
-    expect((second as DataError).message).toMatch(/one at a time/)
-  })
-
-  it('takes the template for tools when there are tools', async () => {
-    const named = { ...source, namedTemplates: { tool_use: 'tools: {{ tools | length }}' } }
-    expect(await renderChat(named, messages, { tools: [{}] })).toBe('tools: 1')
-  })
-
-  it.each(
-    swept(
-      [
-        ['replace', "ns.text|replace('a', 'aaaaaaaaaaaaaaaaaaaa')"],
-        ['split', "ns.text + ns.text %}{% set ns.list = ns.text.split('a')"],
-      ] as const,
-      1,
-    ),
-  )('is rejected for a template that makes V8 end its process: %s', async (_, growth) => {
-    const template = `{% set ns = namespace(text='aaaaaaaaaa') %}{% for i in range(60) %}{% set ns.text = ${growth} %}{% endfor %}`
-    const limits = { milliseconds: 50_000, characters: 1000 }
-    await expect(renderChat({ ...source, chatTemplate: template }, messages, { limits })).rejects.toThrow(
-      /more than 256 MiB of memory and was stopped/,
-    )
-  })
-
-  sweepTest('is rejected without a template, and for one that fills the memory', async () => {
-    await expect(renderChat({ tokenizerJson }, messages)).rejects.toThrow(/no chat template/)
-    const hungry =
-      '{% set ns = namespace(list=[1]) %}{% for a in range(28) %}{% set ns.list = ns.list + ns.list %}{% endfor %}'
-    const limits = { milliseconds: 50_000, characters: 1000 }
-    await expect(renderChat({ ...source, chatTemplate: hungry }, messages, { limits })).rejects.toThrow(
-      /more than 256 MiB of memory and was stopped/,
-    )
-  })
-})
-
 it('finds its worker from both module formats', () => {
   const path = file('formats.jsonl', chat('a', 'b'))
   const data = join(folder, 'source.json')
@@ -270,7 +218,7 @@ it('says so where the permissions of the process forbid another', () => {
     process.allowedNodeEnvironmentFlags.has(name),
   ) as string
   const script = `
-    const { renderChat } = require('./dist/cjs/data/encode-dataset.js')
+    const { renderChat } = require('./dist/cjs/data/render-chat.js')
     renderChat({ tokenizerJson: null, chatTemplate: 'text' }, [{ role: 'user' }]).then(console.log, (error) => console.log(error.code, error.message))`
   const run = (...more: string[]) =>
     execFileSync(process.execPath, [permission, '--allow-fs-read=*', ...more, '-e', script], {

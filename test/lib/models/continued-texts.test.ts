@@ -1,7 +1,7 @@
 /** Generation of models with a state beside the cache: convolutions and gated delta rules. */
 import { afterAll, describe, expect, it } from 'vitest'
 import { loadModel } from '../../../lib/index.js'
-import { Decoder } from '../../../lib/train/answers/decoder.js'
+import { Decoder } from '../../../lib/train/decoding/decoder.js'
 import { tinyModel } from '../../e2e/tiny-model.js'
 
 /** `departures`: where a prompt leaves a text of `length` ids, and how many of them are reused. */

@@ -1,7 +1,7 @@
 // Continues a text in a process of its own, with LOWRANK_CHECK set before the engine reads it. Prints the ids.
 
 import { loadModel } from '../../../dist/esm/index.js'
-import { Decoder } from '../../../dist/esm/train/answers/decoder.js'
+import { Decoder } from '../../../dist/esm/train/decoding/decoder.js'
 
 const model = await loadModel(process.argv[2], { precision: 'fp32' })
 const decoder = await Decoder.open(model.base, [], 64, 20)

@@ -324,13 +324,14 @@ inline Activations place_activations(const SegmentView& segment, int64_t m, cons
 
 inline constexpr size_t kMostSegments = 32;  // of a product of few rows
 
-// True if `multiply_few_rows` supports a product: few rows, and their activations fit the thread's buffer.
+// True if `multiply_few_rows` supports a product: few rows, and the activations of so many fit the thread's buffer. The
+// answer is the same for any few rows, so each of them has the bits of a product with it alone.
 template <class Dots>
 inline bool few_rows(int64_t m, std::span<const SegmentView> segments) {
   if (m > kFewRows || segments.size() > kMostSegments) return false;
   int64_t bytes = 0, longest = 0;
   for (const SegmentView& segment : segments) {
-    bytes += ActivationLayout::of<Dots>(segment.w, m).bytes;
+    bytes += ActivationLayout::of<Dots>(segment.w, kFewRows).bytes;
     longest = std::max(longest, segment.w.cols);
   }
   // The scales of sixteen rows of blocks take as many bytes as a row has columns.

@@ -24,6 +24,8 @@ export interface PromptProgress {
 }
 
 export interface DecodeControl {
+  /** Tokens after which no more are requested. */
+  ends?: ReadonlySet<number> | undefined
   signal?: AbortSignal | undefined
   /** Called before the prompt is processed and after each chunk. */
   onPromptProgress?: ((progress: PromptProgress) => void) | undefined
@@ -39,7 +41,41 @@ export interface DecodeControl {
 /** How tokens are sampled; `position` and `drawn` follow from the answer. */
 export type AnswerSampling = Omit<Sampling, 'position' | 'drawn'>
 
-export class Decoder {
+/** Rows from which on products are made alike. */
+const MANY_ROWS = 8
+
+/**
+ * Tokens of the next chunk of a prompt. A few rows are multiplied in another order than many, so the last chunk has
+ * many wherever the chunks before it ended, unless the prompt is short.
+ * @param left tokens that are not in the cache
+ */
+export function nextChunk(left: number, chunk: number): number {
+  if (left <= chunk) return left
+  return left - chunk < MANY_ROWS && chunk >= 2 * MANY_ROWS ? chunk - MANY_ROWS : chunk
+}
+
+/** The most of `shared` tokens in the cache that leave a chunk of many rows to a prompt. */
+export function reusable(shared: number, length: number): number {
+  return Math.max(0, Math.min(shared, length - MANY_ROWS))
+}
+
+/** What answers a prompt token by token. */
+export interface Decodes {
+  /** Tokens of the last prompt that were already in the cache. */
+  readonly reused: number
+  /**
+   * Yields tokens after a prompt, without end; the caller stops iterating. Prompt and answer must fit in the cache.
+   * @param limit the most tokens that the caller will request
+   */
+  tokens(
+    prompt: Int32Array,
+    limit: number,
+    sampling: AnswerSampling,
+    control?: DecodeControl,
+  ): AsyncGenerator<number, void, void>
+}
+
+export class Decoder implements Decodes {
   readonly #base: BaseModel
   readonly #session: NativeSession
   readonly #name: string
@@ -92,11 +128,6 @@ export class Decoder {
     return this.#plan.kvCapacity ?? 0
   }
 
-  /**
-   * Yields tokens after a prompt, without end; the caller stops iterating. Prompt and answer must fit in the
-   * cache.
-   * @param limit the most tokens that the caller will request
-   */
   async *tokens(
     prompt: Int32Array,
     limit: number,
@@ -113,9 +144,9 @@ export class Decoder {
     progress()
     const chunk = this.#plan.tokens
     while (prompt.length - past > chunk) {
-      const tokens = prompt.slice(past, past + chunk)
+      const tokens = prompt.slice(past, past + nextChunk(prompt.length - past, chunk))
       await this.#forward({ tokens, past, reach, rows: new Int32Array(0) }, signal)
-      past += chunk
+      past += tokens.length
       progress()
     }
     let input = prompt.slice(past)

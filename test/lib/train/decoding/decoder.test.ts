@@ -1,7 +1,7 @@
 /** What decoding changes of the logits, and the log-probabilities that it returns. */
 import { afterAll, describe, expect, it } from 'vitest'
 import { loadModel } from '../../../../lib/index.js'
-import { type AnswerSampling, Decoder } from '../../../../lib/train/answers/decoder.js'
+import { type AnswerSampling, Decoder } from '../../../../lib/train/decoding/decoder.js'
 import { tinyModel } from '../../../e2e/tiny-model.js'
 
 describe('a decoder', async () => {
@@ -17,7 +17,7 @@ describe('a decoder', async () => {
       if (own)
         found.push({ token, logProb: own.logProb, top: [...own.top], topLogProbs: [...own.topLogProbs] })
     }
-    const control: import('../../../../lib/train/answers/decoder.js').DecodeControl = {
+    const control: import('../../../../lib/train/decoding/decoder.js').DecodeControl = {
       onToken,
       topLogProbs: 3,
     }

@@ -1,0 +1,364 @@
+/**
+ * Continuous batching: texts that are answered side by side. Each has a part of one key/value cache; a text joins at
+ * any token and leaves when it ends. All of them take a step together, and each gets the tokens that it gets alone.
+ */
+import { type ActiveAdapter, type BaseModel, openActive } from '../../base/base.js'
+import type { Drawn, NativeSession, PlanOptions, TextInput } from '../../native/addon.js'
+import { settled } from '../../native/handles.js'
+import { STATE_BLOCKS } from '../../native/lists.js'
+import { closeSession } from '../../native/session.js'
+import { batchPlan, PREFILL_CHUNK } from '../../planning/plans.js'
+import { type AnswerSampling, type DecodeControl, type Decodes, nextChunk, reusable } from './decoder.js'
+
+/** Tokens that a text may be ahead of its reader, who then finds that it had a stop text. */
+const MOST_AHEAD = 8
+/** Prompts share what they have in common from so many tokens on. */
+const LEAST_SHARED = 32
+
+/** True if texts of a model can be continued side by side: it keeps keys and values, and no other states. */
+export function continuesSideBySide(base: BaseModel): boolean {
+  return base.graph.nodes.every(({ op }) => STATE_BLOCKS[op] === undefined)
+}
+
+/** True if an adapter only adds to products, so that texts with different ones can be continued together. */
+export function onlyAdds({ state }: ActiveAdapter): boolean {
+  const { terms, copies = [] } = state.description.spec
+  return (
+    copies.length === 0 && terms.every(({ kind, parameters }) => kind === 'low_rank' && !parameters.magnitude)
+  )
+}
+
+/** A part of the cache: the tokens that it holds, of a text that is being answered or has been. */
+interface Part {
+  begin: number
+  length: number
+  /** Tokens whose keys and values are there. */
+  cached: number[]
+  adapters: Int32Array
+  /** True with the frequencies of long texts. */
+  long: boolean
+  /** Texts that are not being answered have none, and give their room away. */
+  text: Text | undefined
+}
+
+/** A text that is being answered. */
+interface Text {
+  prompt: Int32Array
+  limit: number
+  sampling: AnswerSampling
+  control: DecodeControl
+  adapters: Int32Array
+  part: Part | undefined
+  drawn: number[]
+  /** Drawn tokens that the reader has not taken. */
+  waiting: Drawn[]
+  /** Called when there is a token, or an error. */
+  wake: (() => void) | undefined
+  error: unknown
+  left: boolean
+  /** Prompt tokens that were in the cache. */
+  reused: number
+}
+
+export class Batch {
+  readonly #base: BaseModel
+  readonly #session: NativeSession
+  readonly #plan: PlanOptions
+  readonly #most: number
+  /** Ordered by where they begin. */
+  #parts: Part[] = []
+  /** Texts without room, in the order in which they came. */
+  readonly #queue: Text[] = []
+  #running: Promise<void> | undefined
+  /** Something has changed since the last step began. */
+  #called = false
+  #closed = false
+
+  private constructor(base: BaseModel, session: NativeSession, plan: PlanOptions, most: number) {
+    this.#base = base
+    this.#session = session
+    this.#plan = plan
+    this.#most = most
+  }
+
+  /**
+   * @param adapters that texts may use, each by its index
+   * @param capacity tokens of all texts together, and of those kept for prompts that begin alike
+   * @param most texts that are answered at once
+   */
+  static async open(
+    base: BaseModel,
+    adapters: readonly ActiveAdapter[],
+    capacity: number,
+    most: number,
+  ): Promise<Batch> {
+    const plan = batchPlan(capacity, base.precision, most)
+    const session = await base.lifetime.use(() => openActive(base, adapters, { batch: plan }))
+    return new Batch(base, session, plan, most)
+  }
+
+  /** Texts that are being answered or wait. */
+  get size(): number {
+    return [...this.#queue, ...this.#texts].filter(({ left }) => !left).length
+  }
+
+  get capacity(): number {
+    return this.#plan.kvCapacity ?? 0
+  }
+
+  /** Answers texts with some of the adapters, one after the other. */
+  decoder(adapters: readonly number[]): Decodes {
+    const own = Int32Array.from(adapters)
+    let reused = 0
+    const batch = this
+    return {
+      get reused() {
+        return reused
+      },
+      async *tokens(prompt, limit, sampling, control = {}) {
+        const text = batch.#join(prompt, limit, sampling, control, own)
+        try {
+          for (;;) {
+            while (text.waiting.length === 0) {
+              if (text.error !== undefined) throw text.error
+              await new Promise<void>((resolve) => {
+                text.wake = resolve
+              })
+            }
+            const { token, logProb, own: named } = text.waiting.shift() as Drawn
+            batch.#go()
+            reused = text.reused
+            control.onToken?.(token, logProb as number, named)
+            yield token
+          }
+        } finally {
+          text.left = true
+          batch.#go()
+        }
+      },
+    }
+  }
+
+  /** Ends the answers in progress, and frees the cache. */
+  async close(): Promise<void> {
+    this.#closed = true
+    for (const text of [...this.#queue, ...this.#texts]) text.left = true
+    await this.#running
+    await closeSession(this.#session, { batch: this.#plan })
+  }
+
+  get #texts(): Text[] {
+    return this.#parts.flatMap(({ text }) => text ?? [])
+  }
+
+  #join(
+    prompt: Int32Array,
+    limit: number,
+    sampling: AnswerSampling,
+    control: DecodeControl,
+    adapters: Int32Array,
+  ): Text {
+    const text: Text = {
+      ...{ prompt, limit, sampling, control, adapters },
+      ...{ part: undefined, drawn: [], waiting: [], wake: undefined, error: undefined },
+      ...{ left: false, reused: 0 },
+    }
+    control.signal?.addEventListener(
+      'abort',
+      () => {
+        if (!text.left) this.#end(text, control.signal?.reason)
+        this.#go()
+      },
+      { once: true },
+    )
+    control.signal?.throwIfAborted()
+    this.#queue.push(text)
+    this.#go()
+    return text
+  }
+
+  /** Steps while a text can take one. */
+  #go(): void {
+    this.#called = true
+    if (this.#running !== undefined || this.#closed) return
+    this.#running = this.#steps().finally(() => {
+      this.#running = undefined
+      if (this.#called) this.#go()
+    })
+  }
+
+  async #steps(): Promise<void> {
+    for (;;) {
+      this.#called = false
+      this.#release()
+      if (this.#closed) return
+      try {
+        await this.#admit()
+        if (!(await this.#step())) return
+      } catch (error) {
+        for (const text of this.#texts) this.#end(text, error)
+      }
+      // Readers take their tokens, and others join, before the next step.
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+
+  #end(text: Text, error: unknown): void {
+    text.error ??= error
+    text.left = true
+    text.wake?.()
+  }
+
+  /** Texts that have ended give their places away; what they have cached stays until its room is needed. */
+  #release(): void {
+    for (const part of this.#parts) if (part.text?.left) part.text = undefined
+    for (const text of this.#queue.splice(0)) if (!text.left) this.#queue.push(text)
+  }
+
+  /** Gives waiting texts a part of the cache, and the keys and values of tokens that their prompts begin with. */
+  async #admit(): Promise<void> {
+    for (;;) {
+      const [text] = this.#queue
+      if (text === undefined || this.#texts.length >= this.#most) return
+      // The last token is never fed back.
+      const length = text.prompt.length + text.limit - 1
+      const source = this.#likest(text, length)
+      const begin = this.#room(length, source?.part)
+      if (begin === undefined) return
+      this.#queue.shift()
+      const shared = source === undefined || !this.#parts.includes(source.part) ? 0 : source.shared
+      const part: Part = {
+        begin,
+        length,
+        cached: [],
+        adapters: text.adapters,
+        long: this.#isLong(length),
+        text,
+      }
+      text.part = part
+      this.#parts.push(part)
+      this.#parts.sort((a, b) => a.begin - b.begin)
+      if (source !== undefined && shared > 0) {
+        const { begin: from } = source.part
+        await this.#base.lifetime.use(() => this.#session.copyCache('batch', from, begin, shared).promise)
+        part.cached = source.part.cached.slice(0, shared)
+        text.reused = shared
+      }
+      text.control.onPromptProgress?.({ tokens: shared, totalTokens: text.prompt.length })
+    }
+  }
+
+  /** The part that has most of a prompt's first tokens, computed as this text would compute them. */
+  #likest(text: Text, length: number): { part: Part; shared: number } | undefined {
+    const { prompt, adapters } = text
+    let best: { part: Part; shared: number } | undefined
+    for (const part of this.#parts) {
+      if (part.long !== this.#isLong(length) || !equal(part.adapters, adapters)) continue
+      let shared = 0
+      const most = Math.min(part.cached.length, prompt.length - 1)
+      while (shared < most && part.cached[shared] === prompt[shared]) shared++
+      shared = reusable(shared, prompt.length)
+      if (shared >= LEAST_SHARED && shared > (best?.shared ?? 0)) best = { part, shared }
+    }
+    return best
+  }
+
+  /** Where so many tokens fit; parts of ended texts make room, the oldest first and the one to `keep` last. */
+  #room(length: number, keep: Part | undefined): number | undefined {
+    for (;;) {
+      let end = 0
+      for (const part of this.#parts) {
+        if (part.begin - end >= length) return end
+        end = part.begin + part.length
+      }
+      if (this.capacity - end >= length) return end
+      const idle = this.#parts.filter((part) => part.text === undefined)
+      const oldest = idle.find((part) => part !== keep) ?? idle[0]
+      if (oldest === undefined) return undefined
+      this.#parts = this.#parts.filter((part) => part !== oldest)
+    }
+  }
+
+  #isLong(reach: number): boolean {
+    return this.#base.graph.ropes.some((rope) => rope.long !== undefined && reach > rope.long.above)
+  }
+
+  /** Takes a step with all texts that may. @returns false if there are none */
+  async #step(): Promise<boolean> {
+    const takes: { text: Text; input: TextInput }[] = []
+    let filling = false
+    for (const text of this.#texts) {
+      const { part, prompt, drawn } = text
+      if (part === undefined || text.waiting.length >= MOST_AHEAD || drawn.length >= text.limit) continue
+      const last = drawn.at(-1)
+      if (last !== undefined && text.control.ends?.has(last)) continue
+      const past = part.cached.length
+      const left = prompt.length - past
+      // One prompt at a time is processed beside the answers.
+      if (left > 0 && filling) continue
+      filling ||= left > 0
+      const count = left > 0 ? nextChunk(prompt.length - past, PREFILL_CHUNK) : 1
+      const tokens = left > 0 ? prompt.slice(past, past + count) : Int32Array.of(drawn.at(-1) as number)
+      takes.push({ text, input: this.#inputOf(text, tokens, past) })
+    }
+    if (takes.length === 0) return false
+    // Neighbors with the same adapters are multiplied together.
+    takes.sort((a, b) => order(a.text.adapters, b.text.adapters))
+    const drawn = await this.#base.lifetime.use(() =>
+      settled(
+        () =>
+          this.#session.decode(
+            'batch',
+            takes.map(({ input }) => input),
+          ),
+        undefined,
+      ),
+    )
+    let next = 0
+    for (const { text, input } of takes) {
+      text.part?.cached.push(...input.tokens)
+      if (input.sampling === undefined) {
+        text.control.onPromptProgress?.({
+          tokens: text.part?.cached.length ?? 0,
+          totalTokens: text.prompt.length,
+        })
+        continue
+      }
+      const one = drawn[next++] as Drawn
+      text.drawn.push(one.token)
+      text.waiting.push(one)
+      text.wake?.()
+    }
+    return true
+  }
+
+  #inputOf(text: Text, tokens: Int32Array, past: number): TextInput {
+    const { prompt, limit, drawn, sampling, control, adapters, part } = text
+    const penalized = Boolean(sampling.frequencyPenalty || sampling.presencePenalty)
+    const samples = past + tokens.length >= prompt.length
+    return {
+      ...{ tokens, past, reach: prompt.length + limit - 1, begin: part?.begin ?? 0, adapters },
+      ...(samples
+        ? {
+            sampling: {
+              ...sampling,
+              position: drawn.length,
+              ...(penalized ? { drawn: Int32Array.from(drawn) } : {}),
+            },
+            wantLogProb: control.onToken !== undefined,
+            ...(control.topLogProbs === undefined ? {} : { topLogProbs: control.topLogProbs }),
+          }
+        : {}),
+    }
+  }
+}
+
+function equal(a: Int32Array, b: Int32Array): boolean {
+  return order(a, b) === 0
+}
+
+function order(a: Int32Array, b: Int32Array): number {
+  for (let i = 0; i < Math.min(a.length, b.length); i++)
+    if (a[i] !== b[i]) return (a[i] as number) - (b[i] as number)
+  return a.length - b.length
+}
