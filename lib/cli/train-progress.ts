@@ -150,22 +150,30 @@ export class TrainProgress {
 
   /** The held-out data was evaluated, before the first step or after a step. */
   evaluated(event: EvalEvent): void {
-    const { step, loss, perplexity } = event
+    const { step, loss, perplexity, supervisedTokens } = event
     const earlier = this.#heldOutLoss
-    this.#heldOutLoss = loss
     this.#activity = undefined
-    const measured = measuredTexts(event)
-      .map((text) => `, ${text}`)
-      .join('')
+    const texts = measuredTexts(event)
+    // Prompts without answers have no loss.
+    if (supervisedTokens === 0) {
+      this.#measured(step, texts.join(', '))
+      return
+    }
+    this.#heldOutLoss = loss
+    const measured = texts.map((text) => `, ${text}`).join('')
     const ofTokens = event.rewardsMargins === undefined && event.macroF1 === undefined
     const spread = ofTokens ? `, perplexity ${digits(perplexity)}` : ''
     if (!this.#screen) {
-      const when = step === 0 ? 'before training' : `step ${step}`
-      this.note(`${when}: evaluation loss ${loss.toFixed(4)}${spread}${measured}`)
+      this.#measured(step, `evaluation loss ${loss.toFixed(4)}${spread}${measured}`)
       return
     }
     const change = earlier === undefined ? '' : `   ${this.#change(loss - earlier)}`
-    this.#append(step, `held-out loss ${significant(loss, 4)}${change}${measured}`)
+    this.#measured(step, `held-out loss ${significant(loss, 4)}${change}${measured}`)
+  }
+
+  #measured(step: number, text: string): void {
+    if (this.#screen) this.#append(step, text)
+    else this.note(`${step === 0 ? 'before training' : `step ${step}`}: ${text}`)
   }
 
   /** Held-out rows were answered after an evaluation. */

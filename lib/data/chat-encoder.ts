@@ -31,7 +31,7 @@ interface Means {
   readonly seen: FormatSeen
 }
 
-type ChatOptions = Required<Pick<EncodeRowOptions, 'trainOn' | 'emptyRows' | 'unended' | 'now'>>
+type ChatOptions = Required<Pick<EncodeRowOptions, 'trainOn' | 'emptyRows' | 'unended' | 'now' | 'asPrompts'>>
 
 export class ChatEncoder {
   readonly #by: Means
@@ -52,6 +52,8 @@ export class ChatEncoder {
       row.messages.map(({ role: _, ...message }) => message),
       row.tools,
     ])
+    if (this.#options.asPrompts && row.messages.at(-1)?.role !== 'assistant')
+      return { ...this.#prompt(row, special.escapes(specialTokens)), specialTokens, open: true }
     const learned = this.#learned(row)
     const empty = learned.filter(isEmpty)
     this.#refuseEmpty(row, learned, empty)
@@ -137,6 +139,27 @@ export class ChatEncoder {
     return { renderer, messages, options, reasons }
   }
 
+  /** A chat without an answer at its end, as the model sees it when it is asked. */
+  #prompt(row: MessagesRow, escapes: boolean): MarkedIds {
+    const { renderers, special, texts } = this.#by
+    const { renderer, messages, options } = this.#plain(row)
+    const how = {
+      ...options,
+      ...{ variables: {}, ...(renderers.family === undefined ? {} : renderer.reasoned()) },
+    }
+    try {
+      const text = renderer.prompt(messages, how)
+      const lost = renderer.refused(messages) ?? renderer.droppedInPrompt(text, messages, how)
+      if (lost !== undefined) throw rowError(row, lost)
+      const marked = escapes ? renderer.prompt(...escapedChat(special, messages, how)) : text
+      if (escapes && withoutMarks(marked) !== text) throw changedSpecial(row)
+      const { ids, inside } = texts.whole(row, marked, false)
+      return { ids, inside: inside.fill(0) }
+    } catch (cause) {
+      throw this.#named(row, cause)
+    }
+  }
+
   /** Renders the chat with its template; special tokens to be escaped are marked. */
   #rendered(row: MessagesRow, escapes: boolean): Chat {
     const { renderer, messages, options } = this.#plain(row)
@@ -146,11 +169,7 @@ export class ChatEncoder {
       ? this.#escaped(row, renderer, messages, options)
       : this.#withTurns(row, renderer, messages, options)
     const text = escapes ? withoutMarks(chat.text) : chat.text
-    if (escapes && text !== renderer.text(messages, options))
-      throw rowError(
-        row,
-        'the chat template changes text that contains special tokens, so they cannot be escaped; remove them',
-      )
+    if (escapes && text !== renderer.text(messages, options)) throw changedSpecial(row)
     const dropped = renderer.dropped(text, messages, options)
     if (dropped !== undefined) throw rowError(row, dropped)
     const unreasoned = this.#unreasoned(row, renderer.droppedReasoning(text, messages, options))
@@ -177,13 +196,7 @@ export class ChatEncoder {
     messages: readonly DatasetMessage[],
     options: RenderOptions,
   ): Omit<Chat, 'lostReasoning'> {
-    const { special } = this.#by
-    return this.#withTurns(
-      row,
-      renderer,
-      messages.map(({ role, ...message }) => ({ role, ...special.escapeIn(message) }) as DatasetMessage),
-      { ...options, ...(row.tools ? { tools: special.escapeIn(row.tools) } : {}) },
-    )
+    return this.#withTurns(row, renderer, ...escapedChat(this.#by.special, messages, options))
   }
 
   /**
@@ -249,6 +262,26 @@ export class ChatEncoder {
   #leavesOutReasoning(row: MessagesRow): boolean {
     return !this.#by.thoughts.asUsed && this.#by.renderers.of(row).dropsHistory()
   }
+}
+
+function changedSpecial(row: MessagesRow): DataError {
+  return rowError(
+    row,
+    'the chat template changes text that contains special tokens, so they cannot be escaped; remove them',
+  )
+}
+
+/** Messages and tools with their special tokens marked. */
+function escapedChat(
+  special: SpecialText,
+  messages: readonly DatasetMessage[],
+  options: RenderOptions,
+): [DatasetMessage[], RenderOptions] {
+  const { tools } = options
+  return [
+    messages.map(({ role, ...message }) => ({ role, ...special.escapeIn(message) }) as DatasetMessage),
+    { ...options, ...(tools ? { tools: special.escapeIn(tools) } : {}) },
+  ]
 }
 
 /** The error for data or a template without turns that reasoning could be left out of. */

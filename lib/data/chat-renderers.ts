@@ -80,7 +80,12 @@ export class ChatRenderers {
       const id = this.#tokenizer.tokenToId(token)
       return id !== undefined && this.#tokenizer.addedToken(id) !== undefined
     }
-    const renderer = new ChatRenderer(template ?? own, ends, isAdded, own)
+    let withTools: { template: TrainingRenderer | undefined } | undefined
+    const askingWithTools = () => {
+      withTools ??= { template: this.#adapted(own) }
+      return withTools.template
+    }
+    const renderer = new ChatRenderer(template ?? own, ends, isAdded, own, askingWithTools)
     this.#made.set(source, renderer)
     return renderer
   }

@@ -24,7 +24,7 @@ import { readJsonArray } from './dataset/json-array.js'
 import { readJsonLines, readPlainLines } from './dataset/json-lines.js'
 import { readParquet } from './dataset/parquet.js'
 import { describe, type RawRow, type RowPlace, rowError } from './dataset/place.js'
-import { detectFormat, Misspellings, readRow } from './dataset/read-row.js'
+import { detectFormat, itemOf, Misspellings, readRow } from './dataset/read-row.js'
 import { readTextFile } from './dataset/text-files.js'
 import { type Encoding, inUtf8 } from './dataset/transcode.js'
 import { isObject } from './dataset/value.js'
@@ -68,6 +68,8 @@ export interface OpenDatasetOptions extends DatasetForm {
   stdin?: Bytes
   /** Read every column of Parquet files. Default: those that formats use. */
   allColumns?: boolean
+  /** Keep the columns beside those of the format with each row, as its item. Default false. */
+  asPrompts?: boolean
   /** Called once, with the first row. */
   onDetected?: (detected: Detected) => void
 }
@@ -123,6 +125,7 @@ export async function* openDataset(
       ...place,
       ...(options.groupBy === undefined ? {} : { group: groupOf(value, options.groupBy, place) }),
       ...(misspelled === undefined ? {} : { misspelled }),
+      ...(options.asPrompts ? { item: itemOf(mapped, form) } : {}),
     }
     yield stripped(readRow(mapped, form, columns, whose, fileType === 'text'), spelling)
   }
@@ -312,8 +315,9 @@ function wantedColumns({
   columns = {},
   groupBy,
   allColumns = false,
+  asPrompts = false,
 }: OpenDatasetOptions): (all: string[]) => string[] {
-  if (allColumns) return (all) => all
+  if (allColumns || asPrompts) return (all) => all
   const sources = rowColumns(columns).flatMap(([, source]) => [source, source.split('.')[0] as string])
   const wanted = new Set([...FORM_COLUMNS, ...sources, ...(groupBy === undefined ? [] : [groupBy])])
   return (all) => all.filter((column) => wanted.has(column))

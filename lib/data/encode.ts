@@ -57,6 +57,7 @@ export class RowEncoder {
       specialTokensInContent = 'keep',
       now = new Date(),
       prompting = AS_CHATS,
+      asPrompts = false,
       labels = null,
       stripLabels = false,
       templateLimits,
@@ -86,7 +87,7 @@ export class RowEncoder {
     this.#texts = texts
     this.#chats = new ChatEncoder(
       { renderers, texts, special, thoughts, seen: this.#seen },
-      { trainOn, emptyRows, unended, now },
+      { trainOn, emptyRows, unended, now, asPrompts },
     )
     this.#keyOf = stripLabels ? labelKey : (label) => label
     this.#labels = new Map(labels?.map((label, id) => [this.#keyOf(label), id]))
@@ -218,10 +219,11 @@ export class RowEncoder {
 
   #cut(
     row: DatasetRow,
-    { ids, inside, specialTokens = [], emptyTurns = 0, lostReasoning = 0 }: Tokens,
+    { ids, inside, specialTokens = [], emptyTurns = 0, lostReasoning = 0, open = false }: Tokens,
     emptyRows = this.#options.emptyRows,
   ): Example {
     const { maxSeqLength } = this.#options
+    if (open && ids.length >= maxSeqLength) return this.#unanswerable(row, ids.length, emptyRows)
     const truncated = ids.length > maxSeqLength
     const length = Math.min(ids.length, maxSeqLength)
     const inputIds = new Int32Array(length)
@@ -233,9 +235,9 @@ export class RowEncoder {
       // The first token cannot be predicted, since nothing precedes it.
       if (inside[i] && i > 0) supervised++
     }
-    if (supervised > 0) {
+    if (supervised > 0 || open) {
       const ended =
-        isWhole(row.format) || !truncated || labels.some((label, i) => i > 0 && this.#isEnd(label))
+        open || isWhole(row.format) || !truncated || labels.some((label, i) => i > 0 && this.#isEnd(label))
       const found = { specialTokens, emptyTurns, lostReasoning }
       return {
         ...{ inputIds, labels, supervised, truncated, fullLength: ids.length, ended },
@@ -256,6 +258,15 @@ export class RowEncoder {
       start > 0
         ? `there is nothing to train on: that part begins at token ${start + 1}, and max_seq_length truncates the row to ${maxSeqLength}; raise max_seq_length, or drop such rows with empty_rows: drop`
         : `there is nothing to train on (${rules.empty(row, trainOn)}); remove the row, or drop such rows with empty_rows: drop`,
+    )
+  }
+
+  /** A prompt that leaves no room for an answer. */
+  #unanswerable(row: DatasetRow, length: number, emptyRows: EncodeRowOptions['emptyRows']): DropReason {
+    if (emptyRows === 'drop') return 'truncated_away'
+    throw rowError(
+      row,
+      `the prompt has ${length} tokens, which leaves no room for an answer: max_seq_length is ${this.#options.maxSeqLength}; raise max_seq_length, or drop such rows with empty_rows: drop`,
     )
   }
 
@@ -305,8 +316,13 @@ export class RowEncoder {
   }
 }
 
-function placeOf({ path, line, unit, group }: DatasetRow) {
-  return { path, line, ...(unit ? { unit } : {}), ...(group === undefined ? {} : { group }) }
+function placeOf({ path, line, unit, group, item }: DatasetRow) {
+  return {
+    ...{ path, line },
+    ...(unit ? { unit } : {}),
+    ...(group === undefined ? {} : { group }),
+    ...(item === undefined ? {} : { item }),
+  }
 }
 
 /**

@@ -32,6 +32,10 @@ export interface EncodedChunk {
   targets: Uint32Array
   /** `[rows]`: 1 for a desirable answer, 0 for an undesirable one; empty if rows do not say. */
   desirable: Uint8Array
+  /** JSON of what each row has beside its prompt, in UTF-8, concatenated; empty unless rows are read as prompts. */
+  items: Uint8Array
+  /** `[rows]`: end of the JSON of each row in `items`. */
+  itemEnds: Uint32Array
 }
 
 /** Counts of rows that were read, dropped, and truncated. */
@@ -77,6 +81,8 @@ export class ChunkBuilder {
   readonly #splits: number[] = []
   readonly #targets: number[] = []
   readonly #desirable: number[] = []
+  readonly #items: Uint8Array[] = []
+  readonly #itemEnds: number[] = []
 
   get tokens(): number {
     return this.#starts.at(-1) as number
@@ -93,7 +99,7 @@ export class ChunkBuilder {
     file: number,
     line: number,
     group?: number,
-    { split, target, desirable }: Pick<EncodedRow, 'split' | 'target' | 'desirable'> = {},
+    { split, target, desirable, item }: Pick<EncodedRow, 'split' | 'target' | 'desirable' | 'item'> = {},
   ): void {
     const start = this.tokens
     const end = start + inputIds.length
@@ -110,6 +116,10 @@ export class ChunkBuilder {
     if (split !== undefined) this.#splits.push(split)
     if (target !== undefined) this.#targets.push(target)
     if (desirable !== undefined) this.#desirable.push(Number(desirable))
+    if (item === undefined) return
+    const json = Buffer.from(item)
+    this.#items.push(json)
+    this.#itemEnds.push((this.#itemEnds.at(-1) ?? 0) + json.length)
   }
 
   #grow(tokens: number): void {
@@ -135,6 +145,8 @@ export class ChunkBuilder {
       splits: Uint32Array.from(this.#splits),
       targets: Uint32Array.from(this.#targets),
       desirable: Uint8Array.from(this.#desirable),
+      items: Uint8Array.from(Buffer.concat(this.#items)),
+      itemEnds: Uint32Array.from(this.#itemEnds),
     }
   }
 }
@@ -279,6 +291,18 @@ export class EncodedDataset {
   /** True if each row says whether its answer is desirable. */
   get judged(): boolean {
     return this.#chunks.some(({ desirable }) => desirable.length > 0)
+  }
+
+  /** True if rows are prompts, which may have an item. */
+  get prompts(): boolean {
+    return this.#chunks.some(({ itemEnds }) => itemEnds.length > 0)
+  }
+
+  /** JSON of what a row has beside its prompt; empty if there is nothing. */
+  rowItem(row: number): string {
+    const { chunk, index } = this.#find(row)
+    const { items, itemEnds } = chunk
+    return Buffer.from(items.subarray(itemEnds[index - 1] ?? 0, itemEnds[index] ?? 0)).toString('utf8')
   }
 
   /** Number of tokens in the first of a row's two answers; undefined if the row has one. */

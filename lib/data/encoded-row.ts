@@ -54,6 +54,11 @@ export interface EncodeRowOptions {
   unended?: Unended
   /** Treatment of special tokens in the text of data. Default `keep`. */
   specialTokensInContent?: SpecialTokensInContent
+  /**
+   * Rows are prompts to be answered: a chat without an answer at its end is one as a whole, and rows keep their other
+   * columns. Default false.
+   */
+  asPrompts?: boolean
   /** Prompt format of rows that are not chats. Default: turns of the model's chat template. */
   prompting?: RowPrompting
   /** Current time as seen by templates; fixed, so that a resumed run gets the same texts. */
@@ -69,12 +74,14 @@ export interface EncodedRow {
   inputIds: Int32Array
   /** `[inputIds.length]`: the id of the token itself, or -100. */
   labels: Int32Array
-  /** Number of labels, not counting the first token. */
+  /** Number of labels, not counting the first token; 0 for a prompt alone. */
   supervised: number
   /** Number of tokens in the first of two answers; absent for rows with one. */
   split?: number
   /** True if the answer is desirable; absent for rows without such a label. */
   desirable?: boolean
+  /** JSON of the other columns of a row that is read as a prompt; empty without any. */
+  item?: string
   /** Class id, for rows that have a class rather than token labels. */
   target?: number
   truncated: boolean

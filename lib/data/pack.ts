@@ -16,7 +16,7 @@ export interface MicroBatch {
   cuSeqlens: Int32Array
   /** Number of labels other than -100. */
   nSupervised: number
-  /** Rows of the dataset, if they hold preferences. A pair of answers is one row of two sequences. */
+  /** Rows of the dataset, if they hold preferences or prompts. A pair of answers is one row of two sequences. */
   rows?: Uint32Array
 }
 
@@ -111,7 +111,8 @@ export class Batches {
       offset += this.#data.copyShifted(row, tokens, labels, offset)
       nSupervised += this.#data.rowSupervised(row)
     }
-    const own = this.#data.paired || this.#data.judged ? { rows: rows.slice() } : {}
+    const { paired, judged, prompts } = this.#data
+    const own = paired || judged || prompts ? { rows: rows.slice() } : {}
     return { tokens, labels, cuSeqlens, nSupervised, ...own }
   }
 

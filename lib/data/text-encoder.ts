@@ -13,6 +13,8 @@ export interface Tokens extends MarkedIds {
   specialTokens?: readonly string[]
   emptyTurns?: number
   lostReasoning?: number
+  /** True for a prompt without an answer. */
+  open?: boolean
 }
 
 export class TextEncoder {

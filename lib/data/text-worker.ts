@@ -149,6 +149,7 @@ async function encode(job: EncodeJob): Promise<void> {
   let detected: Detected | undefined
   const rows = openDataset('paths' in input ? input.paths : { rows: sentRows(inbox), name: input.rows }, {
     ...form,
+    asPrompts: options.asPrompts ?? false,
     stdin: sentBytes(inbox),
     onDetected: (found) => {
       detected = found

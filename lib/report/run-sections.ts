@@ -10,6 +10,7 @@ import {
   adapterOf,
   chosenMetric,
   classifies,
+  hasHeldOutLoss,
   headline,
   importancesOf,
   keyFigures,
@@ -167,7 +168,8 @@ const tools = `<div class="tools script" hidden>
 function evaluationTable(run: RunPageData): string {
   const { evaluations } = run
   if (evaluations.length === 0) return ''
-  const isOfTokens = !classifies(run)
+  const hasLoss = hasHeldOutLoss(run)
+  const isOfTokens = hasLoss && !classifies(run)
   const measures = [...new Set(evaluations.flatMap((one) => measuresOf(one).map(([name]) => name)))]
   const cell = (text: string) => `<td class="number">${text}</td>`
   const rows = evaluations.map((evaluation, index) => {
@@ -175,14 +177,19 @@ function evaluationTable(run: RunPageData): string {
     const measured = new Map(measuresOf(evaluation))
     const before = evaluations[index - 1]?.loss
     const cells = [
-      formatNumber(loss, 4),
+      ...(hasLoss ? [formatNumber(loss, 4)] : []),
       ...(isOfTokens ? [formatNumber(Math.exp(loss), 4)] : []),
-      before === undefined ? '' : formatNumber(loss - before),
+      ...(hasLoss ? [before === undefined ? '' : formatNumber(loss - before)] : []),
       ...measures.map((name) => measured.get(name) ?? ''),
     ]
     return `<tr><th scope="row" class="number">${step}</th>${cells.map(cell).join('')}</tr>`
   })
-  const heads = ['step', 'held-out loss', ...(isOfTokens ? ['perplexity'] : []), 'change', ...measures]
+  const heads = [
+    ...(hasLoss ? ['step', 'held-out loss'] : ['step']),
+    ...(isOfTokens ? ['perplexity'] : []),
+    ...(hasLoss ? ['change'] : []),
+    ...measures,
+  ]
   const head = heads.map((name) => `<th scope="col" class="number">${escaped(name)}</th>`).join('')
   return `<details><summary>All evaluations as a table</summary>${region('Evaluations', `<table><thead><tr>${head}</tr></thead><tbody>${rows.join('')}</tbody></table>`)}</details>`
 }

@@ -78,7 +78,7 @@ export function headline(run: RunPageData, live = false): Words[] {
     ])
   else if (run.state === 'training' && made > 0 && !live)
     sentences.push([`The run is at ${unit} ${formatNumber(made)}, or ended there without a word.`])
-  if (first && last && first !== last) {
+  if (first && last && first !== last && hasHeldOutLoss(run)) {
     const from = first.step === 0 ? 'before training' : `at ${unit} ${formatNumber(first.step)}`
     const verb = last.loss < first.loss ? 'fell' : last.loss > first.loss ? 'rose' : 'went'
     sentences.push([
@@ -224,6 +224,11 @@ export function bestStep(run: RunPageData): Evaluation | undefined {
   )
 }
 
+/** False where held-out rows are prompts without answers. */
+export function hasHeldOutLoss({ evaluations }: RunPageData): boolean {
+  return evaluations.some(({ loss }) => isNumber(loss))
+}
+
 /** True for a classifier, whose loss is over classes of rows. */
 export function classifies({ start, evaluations }: RunPageData): boolean {
   return start?.labels !== undefined || evaluations.some(({ macro_f1 }) => macro_f1 !== undefined)
@@ -240,7 +245,7 @@ export function keyFigures(run: RunPageData): Figure[] {
   const figures: Figure[] = []
   const [best, last] = [bestOf(run), evaluations.at(-1)]
   const made = columns.step.length
-  if (last) {
+  if (last && hasHeldOutLoss(run)) {
     const count = evaluations.length
     const lowest = `lowest ${formatNumber(best?.loss)} at ${stepName(run)} ${formatNumber(best?.step)}`
     const note =

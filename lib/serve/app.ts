@@ -6,6 +6,7 @@ import { isOwnHost, sameSecret } from '../core/hosts.js'
 import { type Answered, chat, completion, type Service } from './chat.js'
 import { ApiError, asApiError, invalid } from './errors.js'
 import type { Files } from './files.js'
+import { runGrader, validateGrader } from './graders/routes.js'
 import { newId } from './ids.js'
 import { type JobRecord, type Jobs, jobObject } from './jobs.js'
 import { page } from './pages.js'
@@ -148,6 +149,13 @@ export function appOf(served: Served): Hono<Env> {
     const { checkpoints } = jobs.get(context.req.param('id'))
     return context.json(page([...checkpoints].reverse(), context.req.query(), LISTED_CHECKPOINTS))
   })
+
+  app.post('/v1/fine_tuning/alpha/graders/run', async (context) =>
+    context.json(runGrader(await bodyOf(context))),
+  )
+  app.post('/v1/fine_tuning/alpha/graders/validate', async (context) =>
+    context.json(validateGrader(await bodyOf(context))),
+  )
 
   const responses = new StoredResponses()
   app.get('/v1/responses/:id', (context) => context.json(responses.get(context.req.param('id'))))

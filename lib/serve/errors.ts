@@ -86,13 +86,14 @@ export function asApiError(
 
 /**
  * The value by its schema.
+ * @param at its place in the request
  * @throws {ApiError} for the first mistake, naming the path of the key
  */
-export function checked<T>(schema: z.ZodType<T>, value: unknown): T {
+export function checked<T>(schema: z.ZodType<T>, value: unknown, at: readonly PropertyKey[] = []): T {
   const result = schema.safeParse(value, { jitless: true })
   if (result.success) return result.data
   const issue = result.error.issues[0] as z.core.$ZodIssue
-  const param = pathOf(issue.path)
+  const param = pathOf([...at, ...issue.path])
   if (issue.code === 'unrecognized_keys') {
     const key = [param, issue.keys[0]].filter(Boolean).join('.')
     throw invalid(key, `Unrecognized request argument supplied: ${key}.`, 'unknown_parameter')

@@ -4,6 +4,7 @@ import * as z from 'zod'
 import { ownRate } from '../options/rates.js'
 import { type RunConfig, resolveConfig } from '../train/config/config.js'
 import { asApiError, checked, invalid, unsupported } from './errors.js'
+import { type Grader, graderOf } from './graders/grader.js'
 
 const auto = <T extends z.ZodType>(value: T) =>
   z.union([z.literal('auto'), value], { error: 'expected auto or a number' }).nullish()
@@ -12,6 +13,8 @@ const sharedShape = {
   batch_size: auto(z.int().min(1).max(256)),
   learning_rate_multiplier: auto(z.number().gt(0)),
 }
+/** Answers to a prompt in a step, times `compute_multiplier`. */
+const ANSWERS = 8
 /** Methods by their names at OpenAI: hyperparameters of their own with what `auto` is, and the task of the run. */
 const METHODS = {
   supervised: { task: 'causal_lm', tellsAccuracy: true, shape: {}, usual: {} },
@@ -21,11 +24,25 @@ const METHODS = {
     shape: { beta: auto(z.number().gt(0).max(2)) },
     usual: { beta: 0.1 },
   },
+  reinforcement: {
+    task: 'grpo',
+    tellsAccuracy: false,
+    shape: {
+      compute_multiplier: auto(z.number().gt(1e-5).max(10)),
+      eval_interval: auto(z.int().min(1)),
+      eval_samples: auto(z.int().min(1)),
+      reasoning_effort: z
+        .enum(['default', 'low', 'medium', 'high'], { error: 'expected default, low, medium or high' })
+        .nullish(),
+    },
+    usual: { compute_multiplier: 1, eval_samples: 1, reasoning_effort: 'default' },
+  },
 } as const
 type Method = keyof typeof METHODS
 
 const settingsOf = <Shape extends z.ZodRawShape>({ shape }: { shape: Shape }) =>
   z.strictObject({ hyperparameters: z.strictObject({ ...sharedShape, ...shape }).nullish() }).nullish()
+const { hyperparameters: reinforced } = settingsOf(METHODS.reinforcement).unwrap().unwrap().shape
 
 const requestSchema = z.strictObject({
   model: z.string({ error: 'expected the name of a model' }).min(1),
@@ -48,8 +65,16 @@ const requestSchema = z.strictObject({
       [
         z.strictObject({ type: z.literal('supervised'), supervised: settingsOf(METHODS.supervised) }),
         z.strictObject({ type: z.literal('dpo'), dpo: settingsOf(METHODS.dpo) }),
+        z.strictObject({
+          type: z.literal('reinforcement'),
+          reinforcement: z.strictObject({
+            grader: z.unknown(),
+            hyperparameters: reinforced,
+            response_format: z.unknown().optional(),
+          }),
+        }),
       ],
-      { error: 'expected supervised or dpo' },
+      { error: 'expected supervised, dpo or reinforcement' },
     )
     .nullish(),
   hyperparameters: z.strictObject(sharedShape).nullish(),
@@ -66,6 +91,10 @@ export interface Hyperparameters {
   batch_size: number
   learning_rate_multiplier: number
   beta?: number
+  compute_multiplier?: number
+  eval_interval?: number
+  eval_samples?: number
+  reasoning_effort?: string
 }
 
 /** Keys of a config that are the server's: places, the model, and what shares the machine. */
@@ -118,14 +147,47 @@ export function jobRequest(body: unknown): JobRequest {
         `lowrank.${key}`,
         `'lowrank.${key}' cannot be set by a job: the server or another parameter decides it.`,
       )
+  if (method?.type === 'reinforcement') checkReinforcement(request, method.reinforcement)
   return request
+}
+
+type Reinforcement = Extract<NonNullable<JobRequest['method']>, { type: 'reinforcement' }>['reinforcement']
+
+function checkReinforcement(
+  request: JobRequest,
+  { response_format: format, hyperparameters }: Reinforcement,
+): void {
+  const at = 'method.reinforcement'
+  graderIn(request)
+  if (format != null)
+    throw unsupported(
+      `${at}.response_format`,
+      'answers are drawn freely; reward the right form with a grader that reads sample.output_json',
+    )
+  const { eval_samples: samples, compute_multiplier: compute } = hyperparameters ?? {}
+  if (typeof samples === 'number' && samples > 1)
+    throw unsupported(
+      `${at}.hyperparameters.eval_samples`,
+      `the reward of a validation row is that of its greedy answer, of which there is one; got ${samples}`,
+    )
+  if (typeof compute === 'number' && request.lowrank?.num_generations !== undefined)
+    throw invalid(
+      'lowrank.num_generations',
+      "Give either 'lowrank.num_generations' or 'compute_multiplier', which sets the same.",
+    )
+}
+
+/** The grader of a reinforcement job; undefined for other jobs. @throws {ApiError} for one that cannot be had */
+export function graderIn({ method }: JobRequest): Grader | undefined {
+  if (method?.type !== 'reinforcement') return undefined
+  return graderOf(method.reinforcement.grader, ['method', 'reinforcement', 'grader'])
 }
 
 export function methodOf({ method }: JobRequest): Method {
   return method?.type ?? 'supervised'
 }
 
-type Given = Readonly<Record<string, number | 'auto' | null | undefined>>
+type Given = Readonly<Record<string, number | string | null | undefined>>
 
 /** The hyperparameters of a request; the older place of them means the supervised method. */
 function givenTo({ method, hyperparameters }: JobRequest): Given {
@@ -135,15 +197,18 @@ function givenTo({ method, hyperparameters }: JobRequest): Given {
 }
 
 /** Hyperparameters as they are shown before the rows are counted. */
-export function asGiven(request: JobRequest): Record<string, number | 'auto'> {
+export function asGiven(request: JobRequest): Record<string, number | string> {
   const keys = [...Object.keys(sharedShape), ...Object.keys(METHODS[methodOf(request)].shape)]
   const given = givenTo(request)
-  return Object.fromEntries(keys.map((key) => [key, given[key] ?? 'auto']))
+  return Object.fromEntries(
+    keys.map((key) => [key, given[key] ?? (key === 'reasoning_effort' ? 'default' : 'auto')]),
+  )
 }
 
 /**
  * Hyperparameters of a job. `auto` is three epochs, or more until some 300 rows are seen, at most ten; batches of 0.2 %
- * of the rows, as a power of two; the usual learning rate of the strategy; and what the method says for its own.
+ * of the rows, as a power of two; the usual learning rate of the strategy; an evaluation at the end of every epoch; and
+ * what the method says for its own.
  */
 export function hyperparametersOf(request: JobRequest, rows: number): Hyperparameters {
   const given = givenTo(request)
@@ -154,11 +219,17 @@ export function hyperparametersOf(request: JobRequest, rows: number): Hyperparam
     learning_rate_multiplier: 1,
     ...METHODS[methodOf(request)].usual,
   }
-  const numbers = Object.entries(usual).map(([key, value]) => {
+  const resolved = Object.entries(usual).map(([key, value]) => {
     const one = given[key]
-    return [key, typeof one === 'number' ? one : value]
+    return [key, one == null || one === 'auto' ? value : one]
   })
-  return Object.fromEntries(numbers) as Hyperparameters
+  const numbers = Object.fromEntries(resolved) as Hyperparameters
+  if (methodOf(request) !== 'reinforcement') return numbers
+  const { eval_interval: interval } = given
+  return {
+    ...numbers,
+    eval_interval: typeof interval === 'number' ? interval : stepsPerEpoch(rows, numbers.batch_size),
+  }
 }
 
 /** Where a job reads and writes. */
@@ -189,24 +260,26 @@ export function jobConfig(
   places: JobPlaces,
 ): RunConfig {
   const { batch_size: batch, n_epochs: epochs, learning_rate_multiplier: multiplier, beta } = numbers
+  const epochSteps = stepsPerEpoch(rows, batch)
   const micro = batch % MICRO_BATCH === 0 ? MICRO_BATCH : batch % 2 === 0 ? 2 : 1
   const { task, tellsAccuracy } = METHODS[methodOf(request)]
   const given = { strategy: 'lora', ...request.lowrank }
   const raw = {
     packing: false,
     ...(tellsAccuracy ? { token_accuracy: true } : {}),
+    ...reinforcing(request, numbers),
     ...given,
     ...(typeof given.strategy === 'string' ? { strategy: { name: given.strategy } } : {}),
     model: places.model,
     dataset: places.training,
     ...(places.validation === null
       ? {}
-      : { eval_dataset: places.validation, eval_steps: stepsPerEpoch(rows, batch) }),
+      : { eval_dataset: places.validation, eval_steps: numbers.eval_interval ?? epochSteps }),
     output_dir: places.output,
     num_train_epochs: epochs,
     per_device_train_batch_size: micro,
     gradient_accumulation_steps: batch / micro,
-    save_steps: stepsPerEpoch(rows, batch),
+    save_steps: epochSteps,
     save_total_limit: 3,
     seed,
     task,
@@ -218,6 +291,17 @@ export function jobConfig(
     return { ...config, learningRate: ownRate(config.strategy, config.optimizer) * multiplier }
   } catch (error) {
     throw asApiError(error, 'lowrank')
+  }
+}
+
+/** Keys of a config that are those of reinforcement. */
+function reinforcing(request: JobRequest, { compute_multiplier: compute = 1 }: Hyperparameters) {
+  if (methodOf(request) !== 'reinforcement') return {}
+  return {
+    num_generations: Math.max(2, Math.round(ANSWERS * compute)),
+    // A config names modules, and the function of a job is made of its grader, whenever its run begins.
+    reward_functions: 'grader',
+    ...(request.validation_file == null ? {} : { metric_for_best_model: 'reward' }),
   }
 }
 

@@ -307,6 +307,11 @@ function shortId(id: string): string {
   return id.slice('ftjob-'.length, 'ftjob-'.length + 8)
 }
 
+/** The grader as it was given. */
+function graderShown({ method }: JobRequest): { grader?: unknown } {
+  return method?.type === 'reinforcement' ? { grader: method.reinforcement.grader } : {}
+}
+
 /** A job as clients see it. */
 export function jobObject(job: JobRecord, progress: JobProgress | undefined) {
   const { id, request, status, created_at, finished_at, hyperparameters, seed, error, paused } = job
@@ -325,7 +330,7 @@ export function jobObject(job: JobRecord, progress: JobProgress | undefined) {
     status: paused && !isOver(status) ? 'running' : status,
     ...{ training_file: request.training_file, validation_file: request.validation_file ?? null },
     hyperparameters: type === 'supervised' ? shown : null,
-    method: { type, [type]: { hyperparameters: shown } },
+    method: { type, [type]: { ...graderShown(request), hyperparameters: shown } },
     ...{ user_provided_suffix: request.suffix ?? null, metadata: request.metadata ?? null, integrations: [] },
     estimated_finish: progress === undefined ? null : Math.round(Date.now() / 1000 + progress.seconds_left),
     ...{ usage_metrics: null, shared_with_openai: false },

@@ -19,8 +19,17 @@ import { seconds } from './clock.js'
 import { ApiError, asApiError } from './errors.js'
 import type { EventLog } from './event-log.js'
 import type { Files } from './files.js'
+import { checkItems, rewardBy } from './graders/grade.js'
 import { newId } from './ids.js'
-import { hyperparametersOf, jobConfig, placesIn, stepsPerEpoch } from './job-request.js'
+import {
+  asGiven,
+  graderIn,
+  hyperparametersOf,
+  type JobRequest,
+  jobConfig,
+  placesIn,
+  stepsPerEpoch,
+} from './job-request.js'
 import { checkpointName, isOver, type JobCheckpoint, type JobRecord, type Jobs, tunedName } from './jobs.js'
 import { type Memory, type PlannedJob, shown } from './memory.js'
 import type { Models } from './models.js'
@@ -32,6 +41,7 @@ const POLL_MS = 200
 /** Files of a checkpoint that only a resumed run reads. */
 const NOT_OF_A_MODEL = /[/\\](training_state\.\w+|SHA256SUMS)$/
 const CSV = 'step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy'
+const CSV_OF_REWARDS = `${CSV},train_reward_mean,valid_reward_mean`
 
 /** A problem that concerns whoever runs the server. */
 export type Report = (message: string) => void
@@ -154,11 +164,23 @@ export class Trainer {
       }
       if (rows < FEW_ROWS)
         await tell(`The training file has ${rows} example(s); at least ${FEW_ROWS} are advised`, 'warn')
+      await this.#checkItems(id, request)
+      const { reasoning_effort: effort = 'default' } = asGiven(request)
+      if (effort !== 'default')
+        await tell(`reasoning_effort is ${effort}, which has no effect on this server`, 'warn')
       await tell('Files validated, moving job to queued state')
       const before = this.#atWork?.id
       if (before !== undefined && before !== id) await tell(`Waiting for ${before} to end`)
       await this.#jobs.update(id, { status: 'queued', hyperparameters: hyperparametersOf(request, rows) })
     })
+  }
+
+  /** @throws {DataError} for a row that lacks what the grader of the job looks at */
+  async #checkItems(id: string, request: JobRequest): Promise<void> {
+    const grader = graderIn(request)
+    if (grader === undefined) return
+    await checkItems(this.#jobs.path(id, 'training.jsonl'), grader)
+    if (request.validation_file != null) await checkItems(this.#jobs.path(id, 'validation.jsonl'), grader)
   }
 
   async #work({ id }: JobRecord, signal: AbortSignal): Promise<void> {
@@ -208,7 +230,11 @@ export class Trainer {
     const { dataset: data, evalDataset, outputDir, learningRate, strategy: given } = config
     const { runDir } = foldersOf(outputDir, given)
     const probes = rulesOf(given).probe?.(given) !== undefined
-    const options = trainOptions(config)
+    const grader = graderIn(job.request)
+    const options = {
+      ...trainOptions(config),
+      ...(grader === undefined ? {} : { rewardFunctions: rewardBy(grader) }),
+    }
     const strategy = probes ? await model.probe(given, data, { ...options, evalDataset, signal }) : given
     const adapter = await model.attach(strategy, { seed: job.seed, name: id })
     let done = false
@@ -244,13 +270,16 @@ export class Trainer {
     })
     const loss = rounded(step.loss)
     const accuracy = rounded(step.meanTokenAccuracy)
+    const reward = rounded(step.reward)
     const metrics = {
       ...{ step: at, total_steps: totalSteps, train_loss: loss },
       ...(accuracy === null ? {} : { train_mean_token_accuracy: accuracy }),
+      ...(reward === null ? {} : { train_reward_mean: reward }),
     }
+    const rewarded = reward === null ? '' : `, training reward mean=${reward}`
     // After a kill, steps since the checkpoint are made again, and told once.
     if (at > log.lastStepWith('total_steps'))
-      await log.metrics(`Step ${at}/${totalSteps}: training loss=${loss ?? 'NaN'}`, metrics)
+      await log.metrics(`Step ${at}/${totalSteps}: training loss=${loss ?? 'NaN'}${rewarded}`, metrics)
     return metrics
   }
 
@@ -260,15 +289,20 @@ export class Trainer {
     const { total_steps: total = step } = stepped
     const loss = rounded(evaluation.loss)
     const accuracy = rounded(evaluation.meanTokenAccuracy)
+    const reward = rounded(evaluation.reward)
     const metrics = {
       ...(stepped.step === step ? stepped : { step }),
-      ...{ valid_loss: loss, full_valid_loss: loss },
+      // Prompts without answers have a reward alone.
+      ...(loss === null && reward !== null ? {} : { valid_loss: loss, full_valid_loss: loss }),
+      ...(reward === null ? {} : { valid_reward_mean: reward }),
       ...(accuracy === null
         ? {}
         : { valid_mean_token_accuracy: accuracy, full_valid_mean_token_accuracy: accuracy }),
     }
-    if (step > log.lastStepWith('full_valid_loss'))
-      await log.metrics(`Step ${step}/${total}: full validation loss=${loss ?? 'NaN'}`, metrics)
+    const said =
+      reward === null ? `full validation loss=${loss ?? 'NaN'}` : `validation reward mean=${reward}`
+    if (step > log.lastStepWith(reward === null ? 'full_valid_loss' : 'valid_reward_mean'))
+      await log.metrics(`Step ${step}/${total}: ${said}`, metrics)
     return metrics
   }
 
@@ -298,7 +332,9 @@ export class Trainer {
     // Its id is written first, so that a server that is killed here makes no second file.
     const file = this.#jobs.get(id).result_files[0] ?? newId('file-')
     await this.#jobs.update(id, { result_files: [file] })
-    await this.#files.add(file, 'step_metrics.csv', 'fine-tune-results', csvOf(lines))
+    const { request } = this.#jobs.get(id)
+    const csv = csvOf(lines, graderIn(request) !== undefined)
+    await this.#files.add(file, 'step_metrics.csv', 'fine-tune-results', csv)
     if (isOver(this.#jobs.get(id).status)) return
     const name = tunedName(this.#jobs.get(id))
     // A client that sees the end also sees its events, and a server that is killed between them tells each once.
@@ -315,17 +351,20 @@ export class Trainer {
 }
 
 /** The result file: one line a step, and empty cells for what was not measured there. */
-function csvOf(lines: readonly MetricsLine[]): string {
+function csvOf(lines: readonly MetricsLine[], rewarded: boolean): string {
   const valid = new Map(lines.flatMap((line) => (line.event === 'eval' ? [[line.step, line]] : [])))
   const rows = lines.flatMap((line) => {
     if (line.event !== 'step') return []
     const held = valid.get(line.step)
     const { loss, mean_token_accuracy: accuracy } = line
-    return [line.step, loss, accuracy, held?.loss, held?.mean_token_accuracy]
+    return [
+      ...[line.step, loss, accuracy, held?.loss, held?.mean_token_accuracy],
+      ...(rewarded ? [line.reward, held?.reward] : []),
+    ]
       .map((cell) => cell ?? '')
       .join(',')
   })
-  return [CSV, ...rows, ''].join('\n')
+  return [rewarded ? CSV_OF_REWARDS : CSV, ...rows, ''].join('\n')
 }
 
 function codeOf(error: unknown): string {

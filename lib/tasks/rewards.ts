@@ -5,8 +5,14 @@ import { text } from '../core/schema.js'
 import { named } from '../core/type-names.js'
 import type { ScoredRow } from './metrics.js'
 
+/** A sampled answer to be scored. */
+export interface RewardedAnswer extends ScoredRow {
+  /** What the row has beside its prompt, its answer, and its tools, by column. */
+  item: Readonly<Record<string, unknown>>
+}
+
 /** Scores a sampled answer: returns a finite number, higher for a better answer. The rewards of an answer add up. */
-export type RewardFunction = (answer: ScoredRow) => number | Promise<number>
+export type RewardFunction = (answer: RewardedAnswer) => number | Promise<number>
 
 const A_PATH = 'the path of a module that exports functions'
 const NAMED = `${A_PATH}, or a list of paths`

@@ -50,6 +50,7 @@ export class ChatRenderer {
   readonly #template: TrainingRenderer
   /** Template that renders prompts. */
   readonly #asking: TrainingRenderer
+  readonly #askingWithTools: () => TrainingRenderer | undefined
   readonly #ends: TurnEnds
   #openTail: string | undefined
   #noThought: string | undefined
@@ -59,21 +60,40 @@ export class ChatRenderer {
    * @param ends texts of the tokens that end generation
    * @param vocabulary tells whether a text is an added token of this tokenizer
    * @param asking the template for prompts, if it is another one
+   * @param askingWithTools the template for prompts with tools or calls, if it is another one
    */
   constructor(
     template: TrainingRenderer,
     ends: readonly string[],
     vocabulary: (token: string) => boolean,
     asking = template,
+    askingWithTools: () => TrainingRenderer | undefined = () => undefined,
   ) {
     this.#template = template
     this.#asking = asking
+    this.#askingWithTools = askingWithTools
     this.#ends = new TurnEnds(ends, vocabulary)
   }
 
   /** The training text, without an open assistant header at its end. */
   text(messages: readonly DatasetMessage[], options: RenderOptions): string {
     return this.#closed(this.#template.render(messages, options))
+  }
+
+  /** The text that asks for an answer to the chat, as in use. */
+  prompt(messages: readonly DatasetMessage[], options: RenderOptions): string {
+    const ofTools = options.tools !== undefined || messages.some(isOfTools)
+    const template = (ofTools ? this.#askingWithTools() : undefined) ?? this.#asking
+    return template.render(messages, { ...options, addGenerationPrompt: true })
+  }
+
+  /** Parts that the template omits from such a text, with advice. */
+  droppedInPrompt(
+    text: string,
+    messages: readonly DatasetMessage[],
+    options: RenderOptions,
+  ): string | undefined {
+    return droppedPart((all, how) => this.prompt(all, how), text, messages, options)
   }
 
   /** The messages with their reasoning moved to where the template reads it; unchanged if the template reads none. */
@@ -377,6 +397,8 @@ export class ChatRenderer {
     return this.#openTail
   }
 }
+
+const isOfTools = ({ role, tool_calls: calls }: DatasetMessage) => role === 'tool' || calls !== undefined
 
 /** What a prompt tells beside the turns: system prompts and names of tools. */
 function toldIn(messages: readonly DatasetMessage[], { tools = [] }: RenderOptions): string[] {

@@ -9,7 +9,17 @@ import OpenAI from 'openai'
 import { afterEach, describe, expect, test } from 'vitest'
 import { lowrank } from '../lib/cli/lowrank.js'
 import { scratchFolder } from '../lib/scratch.js'
-import { BASE, ended, rowsOf, supervised, upload, withConfig } from '../lib/serve/service.js'
+import {
+  BASE,
+  ended,
+  promptsOf,
+  reinforcement,
+  rowsOf,
+  SMALL,
+  supervised,
+  upload,
+  withConfig,
+} from '../lib/serve/service.js'
 
 const main = fileURLToPath(new URL('../../dist/esm/cli/main.js', import.meta.url))
 const KILLS = Number(process.env.LOWRANK_SERVE_KILLS ?? 4)
@@ -110,6 +120,52 @@ describe('lowrank serve', () => {
     const files = (await server.client.files.list()).data
     expect(files.map(({ purpose }) => purpose).sort()).toEqual(['fine-tune', 'fine-tune-results'])
     expect(server.stderr()).not.toContain('error')
+    expect(await gone(server, 'SIGTERM')).toBe(0)
+  })
+
+  test('goes on with a reinforcement job, whose grader it makes again', { timeout: 120_000 }, async () => {
+    const hyperparameters = {
+      n_epochs: 4,
+      batch_size: 2,
+      compute_multiplier: 0.5,
+      learning_rate_multiplier: 10,
+    }
+    const request = withConfig(
+      { model: 'base', seed: 7, method: reinforcement({ ...hyperparameters, eval_interval: 4 }) },
+      { ...SMALL, max_completion_length: 8 },
+    )
+    const create = async ({ client }: Running) => {
+      const training_file = await upload(client, promptsOf(10))
+      const validation_file = await upload(client, promptsOf(2))
+      return client.fineTuning.jobs.create({ ...request, training_file, validation_file })
+    }
+    const alone = join(scratchFolder(), 'alone')
+    const first = await started(alone)
+    const whole = await create(first)
+    expect((await ended(first.client, whole.id)).status).toBe('succeeded')
+    const metricsOf = async ({ client }: Running, id: string) => {
+      const metrics: unknown[] = []
+      for await (const { type, data } of client.fineTuning.jobs.listEvents(id))
+        if (type === 'metrics') metrics.push(data)
+      return metrics.reverse()
+    }
+    const expected = await metricsOf(first, whole.id)
+    expect(expected).toHaveLength(20 + 5)
+    expect(await gone(first, 'SIGTERM')).toBe(0)
+
+    const data = join(scratchFolder(), 'killed')
+    let server = await started(data)
+    const { id } = await create(server)
+    // Before the first checkpoint, and beyond others.
+    for (const events of [2, 9, 17]) {
+      while ((await metricsOf(server, id)).length < events)
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      await gone(server, 'SIGKILL')
+      server = await started(data)
+    }
+    expect(await ended(server.client, id)).toMatchObject({ status: 'succeeded', error: null })
+    expect(bitsOf(data, id)).toBe(bitsOf(alone, whole.id))
+    expect(await metricsOf(server, id)).toEqual(expected)
     expect(await gone(server, 'SIGTERM')).toBe(0)
   })
 

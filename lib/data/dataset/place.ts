@@ -17,6 +17,8 @@ export interface RowPlace {
   misspelled?: { key: string; meant: string } | undefined
   /** Group of the row, if the data is read with `groupBy`. */
   group?: string
+  /** JSON of the columns beside those of its format, if rows are read as prompts; empty without any. */
+  item?: string
 }
 
 /** A row as read, before its format is known. */

@@ -47,6 +47,18 @@ export class Misspellings {
   }
 }
 
+/** JSON of what a row has beside its prompt, its answer, and its tools; empty if there is nothing. */
+export function itemOf(value: Json, { columns }: Form): string {
+  const own = Object.entries(value).filter(([key]) => !(key in columns) && key !== 'tools')
+  return own.length === 0 ? '' : JSON.stringify(Object.fromEntries(own), plainJson)
+}
+
+/** Values that tables and exact JSON have, as JSON has them. */
+function plainJson(_: string, value: unknown): unknown {
+  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value)
+  return value instanceof Map ? Object.fromEntries(value) : value
+}
+
 /** Advice for rows that may be wrapped in an object, or use other column names. */
 function advice(value: Json): string {
   const wrapper = Object.keys(value).find(

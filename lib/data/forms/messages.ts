@@ -30,7 +30,8 @@ export const messages: Form<MessagesRow> = {
     texts: (row) => row.messages.flatMap(({ content }) => content ?? []),
     empty(row, trainOn) {
       const answers = row.messages.filter(({ role }) => role === 'assistant')
-      if (answers.length === 0) return 'there is no assistant message'
+      if (answers.length === 0)
+        return 'there is no assistant message; task: grpo takes such a row as a prompt'
       if (answers.some((answer) => answer.weight !== 0 && isEmpty(answer)))
         return 'the assistant message is empty'
       const unlearned = answers.every(({ weight }) => weight === 0) ? ', weight 0' : ''

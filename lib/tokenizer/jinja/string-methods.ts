@@ -1,8 +1,8 @@
 /** Methods of Python's texts. White space and the ends of lines are Python's, which has others than JavaScript. */
+import { PYTHON_SPACE as SPACE } from '../python-space.js'
 import { Tuple } from '../python-values.js'
 import { type Arguments, asInteger, asText, itemsOf, take, type Value } from './values.js'
 
-const SPACE = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000'
 const WORDS = new RegExp(`[^${SPACE}]+`, 'g')
 const ALL_SPACE = new RegExp(`^[${SPACE}]+$`)
 /** A character of two UTF-16 units. */

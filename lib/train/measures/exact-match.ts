@@ -15,9 +15,9 @@ export interface ExactMatch {
   exactMatch: number
   /** Rows with supervised tokens; answers with `reasoningHistory: 'drop'`. */
   rows: number
-  /** For each of these rows, in order: true if it was answered word for word. */
+  /** For each row, in order: true if it was answered word for word; false for a prompt alone. */
   matched: boolean[]
-  /** For each of these rows: share of its supervised tokens that are the likeliest one after the tokens before them. */
+  /** For each row: share of its supervised tokens that are the likeliest one after the tokens before them. */
   accuracies: number[]
   /** Share of all supervised tokens that are the likeliest one after the tokens before them, from 0 to 1. */
   accuracy: number
@@ -50,10 +50,10 @@ export async function countMatches(
   source: BatchSource,
   control: EvaluateControl = {},
 ): Promise<ExactMatch> {
-  const rows = source.count(0)
-  const found = await measured(rows, control, async (index) => {
+  const found = await measured(source.count(0), control, async (index) => {
     const { tokens, labels } = source.get(0, index)
     const positions = Int32Array.from(labels.keys()).filter((at) => (labels[at] as number) >= 0)
+    if (positions.length === 0) return { right: 0, supervised: 0 }
     const input = { tokens, past: 0, rows: positions, wantLogits: true }
     const logits = (await session.forward(plan, input).promise).logits as Float32Array
     const size = logits.length / positions.length
@@ -62,7 +62,8 @@ export async function countMatches(
     ).length
     return { right, supervised: positions.length }
   })
-  const matched = found.map(({ right, supervised }) => right === supervised)
+  const rows = found.filter(({ supervised }) => supervised > 0).length
+  const matched = found.map(({ right, supervised }) => supervised > 0 && right === supervised)
   const accuracies = found.map(({ right, supervised }) => right / supervised)
   const rightTokens = found.reduce((sum, { right }) => sum + right, 0)
   const supervisedTokens = found.reduce((sum, { supervised }) => sum + supervised, 0)

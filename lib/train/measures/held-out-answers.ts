@@ -17,12 +17,12 @@ import type { EvaluateControl, Evaluation } from '../steps/evaluate.js'
 import type { StepAnswer } from '../steps/events.js'
 import { customScores, wordF1 } from './answer-scores.js'
 import { countMatches } from './exact-match.js'
-import { loadRewards, rewardsOf } from './reward-functions.js'
+import { itemOf, loadRewards, rewardsOf } from './reward-functions.js'
 import { answersBy, questionsOf, scoredRows } from './row-measures.js'
 
 type Options = Pick<
   TrainOptions,
-  'task' | 'metricForBestModel' | 'maxSeqLength' | 'evalGenerate' | 'rewardFunctions'
+  'task' | 'metricForBestModel' | 'maxSeqLength' | 'evalGenerate' | 'rewardFunctions' | 'maxCompletionLength'
 >
 type Measured = Pick<Evaluation, 'exactMatch' | 'accuracy' | 'f1' | 'scores' | 'reward'>
 
@@ -53,11 +53,17 @@ export class HeldOutAnswers {
         `metric_for_best_model is ${metricName(metric)}, but no held-out row has a prompt and an answer to it that is trained on; use loss, exact_match or accuracy, or other rows.`,
         { metric: metricName(metric) },
       )
+    const measuresPrompts = typeof metric !== 'string' || metric === 'reward'
+    if (examples.rows.some((row) => examples.data.rowSupervised(row) > 0) || measuresPrompts) return
+    throw new DataError(
+      `metric_for_best_model is ${metric}, but the held-out rows are prompts without answers, which have no ${metric}; set metric_for_best_model: reward.`,
+      { metric },
+    )
   }
 
   /** The metric that selects the best model, if it is a metric of answers. */
   async measure(session: NativeSession, control: EvaluateControl): Promise<Measured> {
-    const { task, metricForBestModel: metric, maxSeqLength } = this.#options
+    const { task, metricForBestModel: metric, maxSeqLength, maxCompletionLength } = this.#options
     if (!isOfAnswers(task, metric)) return {}
     const rows = rowsInOrder(this.#examples, maxSeqLength)
     const { exactMatch, accuracy, matched } = await countMatches(session, MATCH_PLAN, rows, control)
@@ -65,11 +71,20 @@ export class HeldOutAnswers {
     if (metric === 'accuracy') return { accuracy }
     const tokenizer = await this.#base.tokenizer()
     const decoder = this.#decoder(session)
+    const { data, rows: indices } = this.#examples
     const questions = questionsOf(this.#examples)
-    const rowsWithAnswers = await scoredRows(tokenizer, questions, matched, (open, limit) =>
-      answersBy(decoder, this.#base, this.#format, open, limit, control),
+    // Prompts alone do not tell how long an answer is.
+    const open = questions.some((question) => question?.answer.length === 0)
+    const rowsWithAnswers = await scoredRows(
+      tokenizer,
+      questions,
+      matched,
+      (asked, limit) => answersBy(decoder, this.#base, this.#format, asked, limit, control),
+      open ? (maxCompletionLength ?? maxSeqLength) : undefined,
     )
-    const answered = rowsWithAnswers.filter((_, row) => questions[row] !== null)
+    const answered = rowsWithAnswers
+      .map((row, index) => ({ ...row, item: itemOf(data, indices[index] as number) }))
+      .filter((_, row) => questions[row] !== null)
     if (metric === 'reward') {
       const rewards = loadRewards(this.#options.rewardFunctions as Rewards)
       const scored = await rewardsOf(rewards, answered, control.signal)

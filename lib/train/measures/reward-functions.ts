@@ -3,8 +3,8 @@ import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
 import { ConfigError, DataError } from '../../core/errors.js'
 import { quote } from '../../core/quote.js'
-import type { ScoredRow } from '../../tasks/metrics.js'
-import { nameOf, type RewardFunction, type Rewards } from '../../tasks/rewards.js'
+import type { EncodedDataset } from '../../data/encoded-dataset.js'
+import { nameOf, type RewardedAnswer, type RewardFunction, type Rewards } from '../../tasks/rewards.js'
 
 /** A reward function with its name in messages and metrics. */
 export interface NamedReward {
@@ -63,14 +63,20 @@ function exportedBy(path: string): NamedReward[] {
  */
 export async function rewardsOf(
   functions: readonly NamedReward[],
-  answers: readonly ScoredRow[],
+  answers: readonly RewardedAnswer[],
   signal: AbortSignal | undefined,
 ): Promise<number[][]> {
   const scored = answers.map((answer) => Promise.all(functions.map((reward) => rewardOf(reward, answer))))
   return untilAborted(Promise.all(scored), signal)
 }
 
-async function rewardOf({ name, score }: NamedReward, answer: ScoredRow): Promise<number> {
+/** What a row of prompts has beside its prompt. */
+export function itemOf(data: EncodedDataset, row: number): RewardedAnswer['item'] {
+  const json = data.rowItem(row)
+  return json === '' ? {} : (JSON.parse(json) as RewardedAnswer['item'])
+}
+
+async function rewardOf({ name, score }: NamedReward, answer: RewardedAnswer): Promise<number> {
   const about = { name, prediction: answer.prediction }
   const on = `the answer ${quote(answer.prediction)}`
   let value: unknown

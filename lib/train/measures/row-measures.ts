@@ -49,13 +49,16 @@ export async function rowLosses(
   })
 }
 
-/** The first question of a tokenized row, and its answer. */
+/** The first question of a tokenized row, and its answer, which is empty for a prompt alone. */
 export interface Question {
   prompt: Int32Array
   answer: Int32Array
 }
 
-/** The question of each row: the tokens before its first trained token, and the trained tokens from there. */
+/**
+ * The question of each row: the tokens before its first trained token, and the trained tokens from there; of a prompt
+ * alone, all of its tokens.
+ */
 export function questionsOf({ data, rows }: Examples): (Question | null)[] {
   return [...rows].map((row) => {
     const labels = data.labels(row)
@@ -74,7 +77,7 @@ function questionIn(ids: Int32Array, isTrained: (token: number) => boolean): Que
   let end = start
   while (end < ids.length && isTrained(end)) end++
   // A document is trained from its start, so it has no question.
-  if (start < 2 || end === start) return null
+  if (start < 2) return null
   return { prompt: ids.slice(0, start), answer: ids.slice(start, end) }
 }
 
@@ -89,7 +92,7 @@ export async function textOf(tokenizer: WorkerTokenizer, ids: Iterable<number>):
 /** Tokens that an answer may have beyond the longest answer in the data. */
 const SPARE_TOKENS = 8
 
-/** Token limit for answers to these questions. */
+/** Token limit for answers to these questions, if all of them have an answer. */
 function answerLimit(questions: readonly (Question | null)[]): number {
   return Math.max(1, ...questions.map((question) => question?.answer.length ?? 0)) + SPARE_TOKENS
 }
@@ -97,19 +100,21 @@ function answerLimit(questions: readonly (Question | null)[]): number {
 /**
  * Rows with their answers.
  * @param matched true for rows already known to be answered word for word, which are not asked again
+ * @param limit most tokens in an answer. Default: a few more than the longest answer in the data
  */
 export async function scoredRows(
   tokenizer: WorkerTokenizer,
   questions: readonly (Question | null)[],
   matched: readonly boolean[],
   ask: (questions: readonly (Question | null)[], limit: number) => Promise<string[]>,
+  limit = answerLimit(questions),
 ): Promise<ScoredRow[]> {
   const texts = (ids: (Int32Array | undefined)[]) =>
     Promise.all(ids.map((one) => (one ? textOf(tokenizer, one) : '')))
   const expected = await texts(questions.map((question) => question?.answer))
   const prompts = await texts(questions.map((question) => question?.prompt))
   const open = questions.map((question, row) => (matched[row] ? null : question))
-  const answers = await ask(open, answerLimit(questions))
+  const answers = await ask(open, limit)
   return expected.map((text, row) => ({
     prompt: prompts[row] as string,
     expected: text,

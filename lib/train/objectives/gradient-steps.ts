@@ -100,9 +100,10 @@ class GradientSteps implements Steps {
     this.#coming = undefined
     const begin = performance.now()
     const index = state.step + 1
-    if (read.supervised === 0)
-      throw new DataError(`step ${index} has no tokens to train on; the data is empty.`)
+    // Prompts alone have no tokens to train on before they are answered.
     const window = (await objective.answered?.(session, read, index)) ?? read
+    if (window.supervised === 0)
+      throw new DataError(`step ${index} has no tokens to train on; the data is empty.`)
     const schedule = this.#setup.schedule?.(state.step) ?? scheduleAt(options, state.step, this.totalSteps)
     const made = await this.#update(session, window, schedule)
     state.cursor = window.next

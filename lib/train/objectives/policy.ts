@@ -6,6 +6,7 @@
 import type { BaseModel } from '../../base/base.js'
 import { DataError } from '../../core/errors.js'
 import { mean } from '../../core/mean.js'
+import type { EncodedDataset } from '../../data/encoded-dataset.js'
 import type { MicroBatch } from '../../data/pack.js'
 import { drawBelow } from '../../data/permutation.js'
 import { groupAdvantages, isUniform, type ScaleRewards, standardDeviation } from '../../losses/advantages.js'
@@ -15,12 +16,11 @@ import { type Denominators, weightOf } from '../../losses/rows.js'
 import type { NativeSession, PlanOptions } from '../../native/addon.js'
 import { ANSWER_PLAN, EVAL_PLAN } from '../../planning/plans.js'
 import { taskOptions, taskRules } from '../../tasks/index.js'
-import type { ScoredRow } from '../../tasks/metrics.js'
-import type { Rewards } from '../../tasks/rewards.js'
+import type { RewardedAnswer, Rewards } from '../../tasks/rewards.js'
 import { generateSchema } from '../answers/generate.js'
 import { drawAnswer, type Sample, SEEDS } from '../answers/sampled-answers.js'
 import { Decoder } from '../decoding/decoder.js'
-import { loadRewards, type NamedReward, rewardsOf } from '../measures/reward-functions.js'
+import { itemOf, loadRewards, type NamedReward, rewardsOf } from '../measures/reward-functions.js'
 import { type Question, questionsIn, questionsOf, textOf } from '../measures/row-measures.js'
 import type { BatchSource, Window } from '../rows/batches.js'
 import type { Examples, RunData } from '../rows/data.js'
@@ -67,6 +67,7 @@ class PolicyObjective implements Objective {
   readonly #setup: StepSetup
   readonly #policy: PolicyOptions & { readonly maxCompletionLength: number }
   readonly #rewards: readonly NamedReward[]
+  readonly #data: EncodedDataset
   /** Rows of the micro-batches of the current step. */
   #made = new Map<MicroBatch, RowBatch>()
   #measured: RewardMetrics = {}
@@ -80,6 +81,7 @@ class PolicyObjective implements Objective {
     const { maxCompletionLength, ...policy } = taskOptions<PolicyOptions>({ ...options })
     this.#policy = { ...policy, maxCompletionLength: maxCompletionLength ?? options.maxSeqLength }
     this.#rewards = loadRewards(setup.options.rewardFunctions as Rewards)
+    this.#data = (examples as Examples).data
     const without = questionsOf(examples as Examples).filter((question) => question === null).length
     if (without > 0)
       throw new DataError(
@@ -91,8 +93,11 @@ class PolicyObjective implements Objective {
   /** Samples and scores answers to the prompts of a window; the new window holds the answers. */
   async answered(session: NativeSession, window: Window, step: number): Promise<Window> {
     const questions = window.batches.flatMap(questionsIn) as Question[]
+    const items = window.batches.flatMap(({ rows }) =>
+      Array.from(rows ?? [], (row) => itemOf(this.#data, row)),
+    )
     const groups = await this.#sample(session, questions, step)
-    const scored = await this.#score(questions, groups)
+    const scored = await this.#score(questions, items, groups)
     const rewards = scored.map((group) => group.map((each) => each.reduce((sum, reward) => sum + reward, 0)))
     this.#measure(groups, scored, rewards)
     const advantages = groupAdvantages(rewards, this.#policy.scaleRewards)
@@ -165,12 +170,16 @@ class PolicyObjective implements Objective {
   /** The reward of each answer by each function. */
   async #score(
     questions: readonly Question[],
+    items: readonly RewardedAnswer['item'][],
     groups: readonly (readonly Sample[])[],
   ): Promise<number[][][]> {
     const tokenizer = await this.#sampling.base.tokenizer()
-    const answers: ScoredRow[] = []
+    const answers: RewardedAnswer[] = []
     for (const [index, { prompt, answer }] of questions.entries()) {
-      const row = { prompt: await textOf(tokenizer, prompt), expected: await textOf(tokenizer, answer) }
+      const row = {
+        ...{ prompt: await textOf(tokenizer, prompt), expected: await textOf(tokenizer, answer) },
+        item: items[index] ?? {},
+      }
       for (const { text } of groups[index] as readonly Sample[]) answers.push({ ...row, prediction: text })
     }
     const scored = await rewardsOf(this.#rewards, answers, this.#setup.signal)

@@ -117,9 +117,10 @@ function results({ evaluations, options, steps }: CardRun): string {
   const report = bestReport(evaluations, options, steps)
   const best = evaluations.find(({ step }) => step === report?.step) ?? last
   const ofTokens = taskRules(options.task).evaluation.metrics.includes('perplexity')
-  const columns = METRICS.filter(
-    ([key]) => typeof last[key] === 'number' && (key !== 'perplexity' || ofTokens),
-  )
+  // Prompts without answers have no loss.
+  const unmeasured = (key: keyof RunEvaluation) =>
+    last.supervisedTokens === 0 ? key === 'loss' || key === 'perplexity' : key === 'perplexity' && !ofTokens
+  const columns = METRICS.filter(([key]) => typeof last[key] === 'number' && !unmeasured(key))
   const row = (name: string, evaluation: RunEvaluation) =>
     `| ${[name, ...columns.map(([key]) => Number((evaluation[key] as number).toPrecision(4)))].join(' | ')} |`
   const kept = report?.keptStep ?? steps

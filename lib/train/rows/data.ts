@@ -303,6 +303,7 @@ export function encodeOptions(
     ...(trainOnReasoning === undefined ? {} : { trainOnReasoning }),
     ...(trainEmptyThink === undefined ? {} : { trainEmptyThink }),
     ...(reasoningHistory === undefined ? {} : { reasoningHistory }),
+    ...(taskRules(task).samplesAnswers ? { asPrompts: true } : {}),
     labels,
     now: new Date(now),
     prompting: prompting ?? promptingOf(chatTemplate, trainingTemplate),

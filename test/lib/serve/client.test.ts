@@ -252,7 +252,7 @@ describe("OpenAI's client", () => {
     expect(await create({ seed: -1 })).toMatchObject({ param: 'seed' })
     expect(await create({ metadata: { a: 1 } })).toMatchObject({ param: 'metadata.a' })
     expect(await create({ integrations: [{ type: 'wandb' }] })).toMatchObject({ param: 'integrations' })
-    expect(await create({ method: { type: 'reinforcement' } })).toMatchObject({ param: 'method.type' })
+    expect(await create({ method: { type: 'distillation' } })).toMatchObject({ param: 'method.type' })
     expect(await create({ lowrank: { output_dir: '/etc' } })).toMatchObject({ param: 'lowrank.output_dir' })
     expect(await create({ lowrank: { strategy: { name: 'lora', rr: 3 } } })).toMatchObject({
       param: 'lowrank',

@@ -60,6 +60,24 @@ export function withConfig<T extends object>(request: T, config: object = SMALL)
   return { ...request, lowrank: config }
 }
 
+/** Prompts without answers, each with the letter that its answer should have. */
+export function promptsOf(count: number, letter = 'e'): string {
+  const row = (i: number) => ({ messages: [{ role: 'user', content: `Say the number ${i}` }], letter })
+  return Array.from({ length: count }, (_, i) => `${JSON.stringify(row(i))}\n`).join('')
+}
+
+/** The method that rewards answers with the letter of their row. */
+export function reinforcement(
+  hyperparameters: OpenAI.FineTuning.ReinforcementHyperparameters,
+  grader: object = {
+    ...{ type: 'string_check', name: 'letter', operation: 'like' },
+    ...{ input: '{{sample.output_text}}', reference: '{{item.letter}}' },
+  },
+): OpenAI.FineTuning.JobCreateParams.Method {
+  const reinforcement = { grader, hyperparameters } as OpenAI.FineTuning.ReinforcementMethod
+  return { type: 'reinforcement', reinforcement }
+}
+
 export function supervised(numbers: {
   n_epochs?: number
   batch_size?: number
