@@ -32,6 +32,7 @@ BY_HAND = [
     ("a &amp; b &quot;c&quot; &lt;d&gt; &amp;lt;", 'a & b "c" <d> <'),
     ("end-\nof line\nnext <skipped>word ", "endof line next word"),
     ("x.y,z 1.5 .5 5. -3 3-", "x . y , z 1.5 . 5 5 . - 3 3 -"),
+    ("5.x 7,y a.5 b,6 x.y.", "5 .x 7 , y a . 5 b , 6 x . y ."),
     ("naïve café 日本語 🙂🙃", "naive cafe 日本 🙃🙂"),
     ("İstanbul STRASSE straße K", "istanbul strasse STRASSE k"),
     ("tab\tand\u00a0no-break\u2003em\u3000wide\x1cfile\u0085next\ufeffmark", "tab and no-break em wide file next mark"),
