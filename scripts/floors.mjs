@@ -118,7 +118,7 @@ const DOORS = {
     'train/run': 'agreement forward-backward forward-backward-options probe run run-time',
     'train/config': 'config config-schema labels overrides preflight split',
     strategies: 'convert describe index part privacy-report strategy',
-    report: 'chart/index compare-page live/index report run-memory',
+    report: 'chart/index compare-page live/index migrate-page report run-memory',
     compare: 'index rate-search results',
     core: 'arguments breather bytes counter-random environment errors foreign-keys foreign-values hosts mean nearest node-program once portable-exp portable-math quote root schema schema-shape system system-error time-limit type-names unknown-key',
     formats:

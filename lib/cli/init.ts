@@ -86,12 +86,12 @@ function refuseOutput(path: string, force: boolean): void {
 }
 
 /** The name of a model in a config, whose paths are relative to its folder. */
-function fromFolder(name: string, folder: string): string {
+export function fromFolder(name: string, folder: string): string {
   return existsSync(name) ? relative(folder, resolve(name)).replaceAll('\\', '/') || '.' : name
 }
 
 /** The model that the user names, or the only one in this folder. */
-async function modelFor(asked: string | undefined): Promise<ChosenModel> {
+export async function modelFor(asked: string | undefined): Promise<ChosenModel> {
   if (asked !== undefined) return { name: asked, why: 'the model to start from' }
   const names = await readdir('.', { withFileTypes: true })
   const here = names.flatMap((entry) => {
@@ -106,7 +106,7 @@ async function modelFor(asked: string | undefined): Promise<ChosenModel> {
   return { name: DEFAULT_MODEL, why: 'small, from the hub; or a folder, a .gguf file, or another name' }
 }
 
-async function surveyed(
+export async function surveyed(
   data: string,
   asked: { columns: Columns; task?: Task },
   { name }: ChosenModel,

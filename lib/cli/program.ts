@@ -40,6 +40,11 @@ const VERBS: readonly Verb[] = [
     summary: "train and answer behind OpenAI's clients",
     load: () => import('./serve.js'),
   },
+  {
+    name: 'migrate',
+    summary: 'move a fine-tune of OpenAI to a model of your own',
+    load: () => import('./migrate.js'),
+  },
   { name: 'merge', summary: 'merge an adapter into its model', load: () => import('./merge.js') },
   {
     name: 'mcp',

@@ -1,4 +1,11 @@
 /** Comparisons of strategies, and of finished runs, as the command line starts and shows them. */
+export {
+  type AnswerScore,
+  type ComparedAnswers,
+  canonicalJson,
+  compareAnswers,
+  type Match,
+} from './answers.js'
 export { unequalSizes } from './equal.js'
 export { METRIC_NAMES } from './metrics.js'
 export { compareOn, verifyOn } from './on-ranks.js'

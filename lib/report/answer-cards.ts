@@ -38,6 +38,23 @@ export function classifiedCards(
   return `<div class="cards">${cards.join('')}</div>`
 }
 
+/** Rows as several models answer them. A model without an answer is left out. */
+export function answeredCards(
+  rows: readonly {
+    prompt: string
+    expected: string
+    answers: readonly { label: string; text: string | null }[]
+  }[],
+): string {
+  const cards = rows.map(({ prompt, expected, answers }) => {
+    const given = answers.flatMap(({ label, text }) => (text === null ? [] : { label, text }))
+    const shown = given.map(({ label, text }) => answerHtml(escaped(label), text, expected))
+    const right = given.some(({ text }) => isRight(text, expected))
+    return card(prompt, shown, { expected: right ? undefined : expected, tools: undefined, cut: false })
+  })
+  return `<div class="cards">${cards.join('')}</div>`
+}
+
 /**
  * Rows as they are answered at the evaluations.
  * @param unit what steps are called

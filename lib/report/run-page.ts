@@ -33,10 +33,13 @@ export interface Page {
   title: string
   /** Files in lib/report/page, in addition to page.css. */
   styles: readonly string[]
-  script: string
+  /** Default: none. */
+  script?: string
   /** Passed to the script. */
-  data: unknown
+  data?: unknown
   content: string
+  /** Where the link for keyboards and screen readers leads. */
+  skip?: string
   /** True if it connects to the server it came from. Default false. */
   connects?: boolean
 }
@@ -48,12 +51,21 @@ export interface MadePage {
 }
 
 /** A page with a policy that allows only its own style and script. */
-export function page({ title, styles, script, data, content, connects = false }: Page): MadePage {
+export function page({
+  title,
+  styles,
+  script,
+  data,
+  content,
+  skip = 'the charts',
+  connects = false,
+}: Page): MadePage {
   const dark = `@media screen and (prefers-color-scheme: dark) {\n${chartStyle(DARK)}\n}`
   const style = [...['page.css', ...styles].map(pageFile), chartStyle(LIGHT), dark].join('\n')
-  const code = pageFile(script)
+  const code = script === undefined ? undefined : pageFile(script)
   const connect = connects ? "; connect-src 'self'" : ''
-  const policy = `default-src 'none'; style-src ${sourceHash(style)}; script-src ${sourceHash(code)}${connect}; img-src data:; base-uri 'none'; form-action 'none'`
+  const scripts = code === undefined ? '' : `; script-src ${sourceHash(code)}`
+  const policy = `default-src 'none'; style-src ${sourceHash(style)}${scripts}${connect}; img-src data:; base-uri 'none'; form-action 'none'`
   const html = `<!doctype html>
 <html lang="en">
 <head>
@@ -66,12 +78,14 @@ export function page({ title, styles, script, data, content, connects = false }:
 <style>${style}</style>
 </head>
 <body>
-<a class="skip" href="#main">Skip to the charts</a>
+<a class="skip" href="#main">Skip to ${skip}</a>
 ${content}
-<script type="application/json" id="data">${scriptData(data)}</script>
-<script>${code}</script>
-</body>
+${code === undefined ? '' : `${dataElement(data)}<script>${code}</script>\n`}</body>
 </html>
 `
   return { html, policy }
+}
+
+function dataElement(data: unknown): string {
+  return data === undefined ? '' : `<script type="application/json" id="data">${scriptData(data)}</script>\n`
 }

@@ -1,3 +1,4 @@
 /** The service behind OpenAI's clients: files, fine-tuning jobs, models, and chats. */
 export { modelName } from './models.js'
 export { type ServeOptions, type Service, serve } from './server.js'
+export { writtenAnswer } from './written-answer.js'

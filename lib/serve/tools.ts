@@ -133,7 +133,10 @@ const styles = new WeakMap<object, Map<string, Promise<CallStyle>>>()
  * The style in which the template of a model writes calls.
  * @throws {ApiError} for a template without tools, or with a form that is not known
  */
-export async function callStyleOf({ base, adapters }: Answering): Promise<CallStyle> {
+export async function callStyleOf({
+  base,
+  adapters,
+}: Pick<Answering, 'base' | 'adapters'>): Promise<CallStyle> {
   const tokenizer = await base.tokenizer()
   const format = formatOf(base, adapters)
   const known = styles.get(tokenizer) ?? new Map<string, Promise<CallStyle>>()

@@ -1,4 +1,4 @@
-/** The report of a run and the page of a compare in a browser, as files. */
+/** The report of a run, the page of a compare, and that of a migration in a browser, as files. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -6,6 +6,7 @@ import type { BrowserContextOptions } from 'playwright-core'
 import { expect, test } from 'vitest'
 import { pageOf } from '../../lib/compare/page.js'
 import type { CompareResults } from '../../lib/compare/results.js'
+import { migratePage } from '../../lib/report/migrate-page.js'
 import { runFrom } from '../../lib/report/run-data.js'
 import { runPage } from '../../lib/report/run-page.js'
 import { openPage, overflow, violations } from '../browser.js'
@@ -53,9 +54,43 @@ const report = () =>
 
 const compared = () => JSON.parse(readFileSync('docs/results/compare-demo.json', 'utf8')) as CompareResults
 
+const share = { right: 7, interval: [0.2, 0.6] } as const
+const difference = { onlyFirst: 2, onlySecond: 9, p: 0.0654 }
+const migrated = () =>
+  migratePage({
+    ...{ title: NAME, model: NAME, method: 'lora', plan: { peakBytes: 1 << 30, seconds: 90 } },
+    counts: { rows: 100, repeated: 3, train: 77, heldOut: 20 },
+    models: ['Base model', 'Tuned model', 'Old model'].map((label, index) => ({
+      ...{ label, answered: index < 2 ? 20 : 0, exact: share, normalized: share, f1: 0.4 },
+    })),
+    pairs: [
+      { first: 'Base model', second: 'Tuned model', rows: 20, exact: difference, normalized: difference },
+      {
+        first: 'Tuned model',
+        second: 'Old model',
+        rows: 0,
+        exact: { ...difference, p: 1e-9 },
+        normalized: difference,
+      },
+    ],
+    rows: [
+      {
+        ...{ prompt: 'x'.repeat(400), expected: '<b>So.</b>' },
+        answers: [
+          { label: 'Base model', text: '<script>1</script>' },
+          { label: 'Tuned model', text: '<b>So.</b>' },
+          { label: 'Old model', text: null },
+        ],
+      },
+    ],
+    change: [`npx lowrank serve ${NAME}/config.yaml --port 8000`, "baseURL: 'x',", 'apiKey: y,', 'model: z,'],
+    remarks: ['Result files are plain <CSV>.'],
+  })
+
 const PAGES = [
   ['report.html', report],
   ['compare.html', () => pageOf(compared(), NAME)],
+  ['the page of a migration', migrated],
 ] as const
 
 test.each(

@@ -51,8 +51,15 @@ export function sizesOf({ rows, task, longestRow }: Survey): Sizes {
 /**
  * @param data path of the data
  * @param folder folder of the config, which paths in it are relative to
+ * @param output folder of the run
  */
-export function configOf(survey: Survey, model: ChosenModel, data: string, folder: string): string {
+export function configOf(
+  survey: Survey,
+  model: ChosenModel,
+  data: string,
+  folder: string,
+  output = 'out',
+): string {
   const { task, rows, classes } = survey
   const rules = taskRules(task)
   const init = rules.init as InitialConfig
@@ -93,7 +100,7 @@ export function configOf(survey: Survey, model: ChosenModel, data: string, folde
       epochs,
       epochs === 1 ? 'a pass over the data' : `${epochs} passes over the data`,
     ),
-    entry('output_dir', 'out', 'the adapter, its report, and its model card'),
+    entry('output_dir', output, 'the adapter, its report, and its model card'),
   ]
   return `${lines.filter((line) => line !== false).join('\n')}\n`
 }

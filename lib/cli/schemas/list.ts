@@ -13,6 +13,7 @@ import { printed as ofInit } from './init.js'
 import { printed as ofInspect } from './inspect.js'
 import { printed as ofMcp } from './mcp.js'
 import { printed as ofMerge } from './merge.js'
+import { printed as ofMigrate } from './migrate.js'
 import { printed as ofPlan } from './plan.js'
 import { printed as ofServe } from './serve.js'
 import { printed as ofStrategies } from './strategies.js'
@@ -35,6 +36,7 @@ export const printed = {
   inspect: ofInspect,
   mcp: ofMcp,
   merge: ofMerge,
+  migrate: ofMigrate,
   plan: ofPlan,
   serve: ofServe,
   strategies: ofStrategies,

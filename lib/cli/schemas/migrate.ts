@@ -1,0 +1,82 @@
+/** Events of `lowrank migrate --json`. */
+import * as z from 'zod'
+import { bytes, count } from './fields.js'
+import { printed as trainPrinted } from './train.js'
+
+const share = z.object({
+  right: count.describe('Right answers'),
+  interval: z.tuple([z.number(), z.number()]).describe('95 % interval of their share, by Wilson'),
+})
+const discordant = z.object({
+  only_first: count.describe('Rows that only the first answers right'),
+  only_second: count,
+  p: z.number().describe('McNemar’s exact p, of these models on these rows'),
+})
+export const modelName = z.enum(['base', 'tuned', 'old'])
+
+/** Part of results.json that is also printed. */
+export const comparisonShape = {
+  models: z
+    .array(
+      z.object({
+        name: modelName,
+        answered: count.describe('Held-out rows with an answer'),
+        exact: share.describe('Word for word'),
+        normalized: share.describe('After the normalization'),
+        f1: z.number().min(0).max(1).describe('Mean F1 over words'),
+      }),
+    )
+    .describe('The base, the tuned model, and, with --answers, the old one'),
+  pairs: z
+    .array(
+      z.object({
+        first: modelName,
+        second: modelName,
+        rows: count.describe('Rows that both answered'),
+        exact: discordant,
+        normalized: discordant,
+      }),
+    )
+    .describe('Every two of them'),
+}
+
+const splitEvent = z
+  .object({
+    event: z.literal('split'),
+    rows: count.describe('Rows of the data'),
+    repeated: count.describe('Rows that repeat an earlier one, which are left out'),
+    train: count,
+    held_out: count,
+    requests: z.string().describe('The held-out questions as a batch for the old model'),
+  })
+  .describe('The data was split; comes first')
+
+const plannedEvent = z
+  .object({
+    event: z.literal('planned'),
+    config: z.string().describe('Path of the config of the run'),
+    peak_bytes: bytes,
+    process_bytes: bytes,
+    steps: count.nullable(),
+    seconds: z.number().nullable().describe('Estimated time of the steps; null if it is not known'),
+  })
+  .describe('What training will take, before it begins')
+
+const migratedEvent = z
+  .object({
+    event: z.literal('migrated'),
+    results: z.string().describe('Path of results.json'),
+    page: z.string().describe('Path of report.html'),
+    ...comparisonShape,
+    change: z
+      .array(z.string())
+      .describe('The command that serves the tuned model, then the lines of code to change'),
+  })
+  .describe('The held-out rows are answered and compared; comes last')
+
+export const printed = z.discriminatedUnion('event', [
+  ...trainPrinted.options,
+  splitEvent,
+  plannedEvent,
+  migratedEvent,
+])
