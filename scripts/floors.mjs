@@ -44,7 +44,7 @@ const FLOORS = {
     model:
       'core graph formats native hub tokenizer data losses tasks models weights strategies peft base options planning train federated export report',
     compare: 'core io native data tasks weights strategies base options planning train model report',
-    serve: 'core io grammar native data tokenizer base options strategies planning train model',
+    serve: 'core io grammar native data tokenizer base options strategies planning train model report',
     bench: 'core native models weights strategies options planning model report',
     '.': 'core formats native hub tokenizer data losses tasks weights strategies base options planning train federated export model compare',
     cli: 'core graph io formats native hub tokenizer data tasks models weights strategies peft options planning time train federated export model report compare serve bench',

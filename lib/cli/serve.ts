@@ -92,8 +92,9 @@ async function served(
     output.note(`note: ${host} is served without encryption; put a server with TLS before it.`)
   const names = [...models.keys()]
   output.answer<'serve'>(
-    { url: service.url, token: service.token, models: names, data: resolve(data) },
-    () => `base URL  ${service.url}\nAPI key   ${service.token}\nmodels    ${names.join(', ')}`,
+    { url: service.url, token: service.token, page: service.page, models: names, data: resolve(data) },
+    () =>
+      `base URL  ${service.url}\nAPI key   ${service.token}\nmodels    ${names.join(', ')}\npage      ${service.page}`,
   )
   output.note('Serving. Press Ctrl-C to end.')
   await new Promise<void>((ended) => {

@@ -6,6 +6,7 @@ import { isOwnHost, sameSecret } from '../core/hosts.js'
 import { type Answered, chat, completion, type Service } from './chat.js'
 import { ApiError, asApiError, invalid } from './errors.js'
 import type { Files } from './files.js'
+import { frontPage } from './front.js'
 import { runGrader, validateGrader } from './graders/routes.js'
 import { newId } from './ids.js'
 import { type JobRecord, type Jobs, jobObject } from './jobs.js'
@@ -18,6 +19,8 @@ import type { Uploads } from './uploads.js'
 const MOST_BODY = 8 << 20
 const MOST_DEPTH = 64
 const KEEP_ALIVE_MS = 15_000
+/** Routes that tell nothing of the data. */
+const WITHOUT_KEY = ['/', '/health', '/ready']
 const LISTED_JOBS = 20
 const LISTED_EVENTS = 20
 const LISTED_FILES = 10_000
@@ -69,6 +72,7 @@ export function appOf(served: Served): Hono<Env> {
     )
   })
 
+  app.get('/', () => frontPage())
   app.get('/health', (context) => context.json({ status: 'ok' }))
   app.get('/ready', (context) => {
     const ready = served.isReady()
@@ -226,7 +230,7 @@ function guard(context: Context<Env>, { token, address, isReady }: Served): void
   if (!isOwnHost(header('host'), address))
     throw new ApiError(421, 'This server has another name.', 'misdirected')
   const { pathname } = new URL(context.req.url)
-  if (pathname === '/health' || pathname === '/ready') return
+  if (WITHOUT_KEY.includes(pathname)) return
   const origin = header('origin')
   if (
     (origin !== undefined && origin !== `http://${header('host')}`) ||

@@ -14,6 +14,7 @@ import { lockRun } from '../train/folders/run-lock.js'
 import { Gate } from './answers.js'
 import { appOf } from './app.js'
 import { Files } from './files.js'
+import { frontUrl } from './front.js'
 import { Jobs } from './jobs.js'
 import { Memory } from './memory.js'
 import { Models, type TunedModel } from './models.js'
@@ -54,6 +55,8 @@ export interface Service {
   /** The base URL for clients. */
   readonly url: string
   readonly token: string
+  /** Address of the page, with the token in its fragment, which browsers send to nobody. */
+  readonly page: string
   /** Finishes answers, saves a checkpoint of the job at work, and frees the models. */
   close(): Promise<void>
 }
@@ -97,9 +100,9 @@ export async function serve(options: ServeOptions): Promise<Service> {
     address.port = (server.address() as AddressInfo).port
     trainer = new Trainer({ jobs, files, models, memory, report })
     const running = { server, trainer }
+    const url = `http://${urlHost(['0.0.0.0', '::'].includes(host) ? '127.0.0.1' : host)}:${address.port}/v1`
     return {
-      url: `http://${urlHost(['0.0.0.0', '::'].includes(host) ? '127.0.0.1' : host)}:${address.port}/v1`,
-      token,
+      ...{ url, token, page: frontUrl(url, token) },
       close: once(async () => {
         stopping = true
         await running.trainer.close()
