@@ -96,16 +96,17 @@ class Run {
   /// State that a node keeps between calls.
   Ptr<std::byte> state(int node) const { return kv_cache + plan.state_offsets[node]; }
 
+  /// Elements from row to row.
+  int64_t stride(const Buffer& b) const { return b.within < 0 ? b.cols : plan.buffers[b.within].cols; }
   template <class T = std::byte>
   Ptr<T> at(int buffer) const {
     const Buffer& b = plan.buffers[buffer];
     const int64_t first = b.rows == RowKind::tokens ? window.token : b.rows == RowKind::head ? window.head : 0;
-    const int64_t stride = b.within < 0 ? b.cols : plan.buffers[b.within].cols;
-    return (arena + b.offset + first * stride * size_of(b.dtype)).template as<T>();
+    return (arena + b.offset + first * stride(b) * size_of(b.dtype)).template as<T>();
   }
   Matrix matrix(int buffer) const {
     const Buffer& b = plan.buffers[buffer];
-    return {at(buffer), b.dtype, b.within < 0 ? b.cols : plan.buffers[b.within].cols};
+    return {at(buffer), b.dtype, stride(b)};
   }
   /// A base weight, or the adapter's copy that replaces it.
   Factor weight(int id) const;

@@ -1,8 +1,7 @@
 /** What a row of fine-tuning data asks a model, and the answer that it expects. */
 import { canonicalJson } from '../../compare/index.js'
 import { isRecord } from '../../core/schema-shape.js'
-import { type DatasetRow, type MessagesRow, rowError } from '../../data/dataset.js'
-import { rulesOf } from '../../data/forms/index.js'
+import { type AnswerRow, type DatasetRow, type MessagesRow, rowError } from '../../data/dataset.js'
 import type { ChatMessage } from '../../tokenizer/message.js'
 import { pythonJson } from '../../tokenizer/python-text.js'
 
@@ -25,7 +24,7 @@ export interface RowQuestion {
  */
 export function questionOf(row: DatasetRow): RowQuestion | undefined {
   const answer = answerIn(row)
-  if (answer.format === 'prompt_completion') {
+  if ('completion' in answer) {
     const { prompt, completion } = answer
     return prompt.trim() === '' ? undefined : { prompt, expected: completion.trim() }
   }
@@ -42,24 +41,21 @@ export function questionOf(row: DatasetRow): RowQuestion | undefined {
 /** Every prompt that a row trains an answer to, the last one last. */
 export function trainedPrompts(row: DatasetRow): unknown[] {
   const answer = answerIn(row)
-  if (answer.format === 'prompt_completion') return [answer.prompt]
+  if ('completion' in answer) return [answer.prompt]
   const { messages, tools = null } = answer
   return messages.flatMap(({ role, weight }, at) =>
     role === 'assistant' && weight !== 0 ? [[messages.slice(0, at).map(asPrompt), tools]] : [],
   )
 }
 
-type AnswerRow = Extract<DatasetRow, { format: 'messages' | 'prompt_completion' }>
-
 /** The row itself, or the better answer of a preference. */
 function answerIn(row: DatasetRow): AnswerRow {
-  const rules = rulesOf(row)
-  const answer = 'answers' in rules && row.format === 'preference' ? rules.expected(row) : row
-  if (answer?.format === 'messages') {
+  const answer = 'chosen' in row ? row.chosen : row
+  if ('messages' in answer) {
     lastAnswer(answer)
     return answer
   }
-  if (answer?.format === 'prompt_completion') return answer
+  if ('completion' in answer) return answer
   throw rowError(
     row,
     `expected a row of OpenAI's fine-tuning ("messages", "prompt" with "completion", or "input" with "preferred_output"), found ${row.format}; \`lowrank init\` reads others`,
