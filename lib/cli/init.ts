@@ -38,12 +38,17 @@ interface Options {
   json?: boolean
 }
 
-export function configure(command: Command): void {
-  command.argument('<data>', 'the training data: a file, a folder, or a pattern')
+/** The option of a model that `modelFor` finds. */
+export function modelOption(command: Command): void {
   command.option(
     '--model <name>',
     'a model folder, a .gguf file, or a name on the hub (default: the only one in this folder, else a small one on the hub)',
   )
+}
+
+export function configure(command: Command): void {
+  command.argument('<data>', 'the training data: a file, a folder, or a pattern')
+  modelOption(command)
   command.option('--output <file>', 'the config to write', 'config.yaml')
   command.addOption(new Option('--task <name>', 'the task (default: as the data is)').choices(TASKS))
   command.option('--column <name=column>', 'the name of a column; may be repeated', collect)

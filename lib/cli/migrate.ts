@@ -21,7 +21,7 @@ import { InterruptedError, UsageError } from './errors.js'
 import { counted, formatCount, shortPath } from './format.js'
 import { collect, examples, integerFlag, notedOn } from './help.js'
 import { configOf } from './init/config.js'
-import { fromFolder, modelFor, surveyed } from './init.js'
+import { fromFolder, modelFor, modelOption, surveyed } from './init.js'
 import { Interruption } from './interrupt.js'
 import { isScreen } from './live-lines.js'
 import { askBoth, checkCalls } from './migrate/asking.js'
@@ -56,10 +56,7 @@ interface Options {
 
 export function configure(command: Command): void {
   command.argument('<file>', 'the JSON Lines that the old model was trained on')
-  command.option(
-    '--model <name>',
-    'a model folder, a .gguf file, or a name on the hub (default: the only one in this folder, else a small one on the hub)',
-  )
+  modelOption(command)
   command.option(
     '--answers <file>',
     "the old model's answers to the held-out rows: the output of a batch, or JSON Lines",
@@ -223,7 +220,7 @@ async function configFor(options: Options, folder: MigrationFolder, output: Outp
   return { ...config, sampleRows: 0 }
 }
 
-/** Changes of the config, as \`--set\` takes them. */
+/** Changes of the config, as `--set` takes them. */
 function changesOf({ config, model, strategy, set = [] }: Options, folder: MigrationFolder): string[] {
   const data = [
     `dataset=${JSON.stringify(folder.at('train'))}`,

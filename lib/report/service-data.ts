@@ -99,7 +99,7 @@ export function listedJob(job: ServiceJob, { training, heldOut, totalSteps }: Jo
   }
 }
 
-/** What tells a job from others in a chart: the end of its model's name, or its id. */
+/** A short name of a job for charts: the end of its model's name, or its id. */
 function shortName({ id, fine_tuned_model: model }: ServiceJob): string {
   return model?.split(':').slice(-2).filter(Boolean).join(':') ?? id
 }

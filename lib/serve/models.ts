@@ -39,7 +39,7 @@ export interface Answering {
   adapters: readonly ActiveAdapter[]
   /** Identifies the adapter; null for the base alone. */
   revision: string | null
-  /** What answers a text of so many tokens, the answer among them. */
+  /** Opens a decoder for one text. @param tokens of its prompt and answer together */
   decoder(tokens: number): Promise<TextDecoder>
   /** Lets the adapter be detached. */
   release(): void
@@ -67,7 +67,7 @@ class Base {
     this.#sideBySide = new SideBySide(model.base, room)
   }
 
-  /** What answers a text of so many tokens. */
+  /** Opens a decoder for one text. @param tokens of its prompt and answer together */
   decoder(adapters: readonly ActiveAdapter[], tokens: number): Promise<TextDecoder> {
     const attached = [...this.#attached.values()].map(({ adapter }) => activeOf(adapter))
     return this.#sideBySide.decoder(adapters, attached, tokens)

@@ -17,7 +17,7 @@ const USUAL_TOKENS = 5120
 /** The share of free memory that a cache may take. */
 const SHARE = 1 / 4
 
-/** What answers one text; it must be closed. */
+/** A decoder of one text, which must be closed. */
 export interface TextDecoder extends Decodes {
   close(): Promise<void>
 }

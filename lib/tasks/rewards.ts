@@ -7,7 +7,7 @@ import type { ScoredRow } from './metrics.js'
 
 /** A sampled answer to be scored. */
 export interface RewardedAnswer extends ScoredRow {
-  /** What the row has beside its prompt, its answer, and its tools, by column. */
+  /** The columns of the row except its prompt, answer, and tools. */
   item: Readonly<Record<string, unknown>>
 }
 

@@ -98,7 +98,7 @@ async function tokenLimit({ tokenizer }: Model, rows: readonly HeldOutRow[]): Pr
 interface Asking {
   base: BaseModel
   adapters: readonly ActiveAdapter[]
-  /** Of the tuned model, so that both see the same prompt. */
+  /** The prompt format of the tuned model, in which both are asked. */
   formats: ReturnType<typeof formatsOf>
   limit: number
 }

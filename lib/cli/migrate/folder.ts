@@ -13,7 +13,7 @@ import { UsageError } from '../errors.js'
 import { shortPath } from '../format.js'
 import type { Split } from './split.js'
 
-/** What decides the split, the run, and its answers. */
+/** The settings on which the split, the run, and its answers depend. */
 export interface Settings {
   /** SHA-256 of the data. */
   data: string
@@ -158,7 +158,7 @@ function changedIn(one: Settings, other: Settings): string | undefined {
   return changed && WORDS[changed]
 }
 
-/** Of the data, as a model may be named: `orders` for `data/orders.jsonl`. */
+/** A name for a model that is trained on the data: `orders` for `data/orders.jsonl`. */
 function nameOf(data: string): string {
   const stem = basename(data).replace(/\.[^.]*$/, '')
   return stem.replace(/[^\w-]+/g, '-').replace(/^-+|-+$/g, '') || 'tuned'

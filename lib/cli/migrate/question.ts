@@ -1,4 +1,4 @@
-/** What a row of fine-tuning data asks a model, and the answer that it expects. */
+/** Rows of fine-tuning data as questions to a model, with their expected answers. */
 import { canonicalJson } from '../../compare/index.js'
 import { isRecord } from '../../core/schema-shape.js'
 import { type AnswerRow, type DatasetRow, type MessagesRow, rowError } from '../../data/dataset.js'

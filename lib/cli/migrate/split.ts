@@ -41,7 +41,7 @@ interface Hashed {
   row: number
   line: number
   question: RowQuestion | undefined
-  /** Of the prompts of its trained answers; the last one is what the row asks. */
+  /** One for each answer that is trained on, of the prompt before it; the last one is the question of the row. */
   prompts: string[]
 }
 

@@ -33,6 +33,16 @@ const HEADERS = {
   'X-Content-Type-Options': 'nosniff',
 }
 
+/** Headers of a page. @param policy Content-Security-Policy, without `frame-ancestors` */
+export function pageHeaders(policy: string): Record<string, string> {
+  return {
+    ...HEADERS,
+    'Content-Type': 'text/html; charset=utf-8',
+    'Content-Security-Policy': `${policy}; frame-ancestors 'none'`,
+    'X-Frame-Options': 'DENY',
+  }
+}
+
 /** A page with its content security policy. */
 export interface ServedPage {
   html: string
@@ -156,12 +166,7 @@ class Server implements LiveServer {
   }
 
   #page(response: ServerResponse, { html, policy }: ServedPage): void {
-    response.writeHead(200, {
-      ...HEADERS,
-      'Content-Type': 'text/html; charset=utf-8',
-      'Content-Security-Policy': `${policy}; frame-ancestors 'none'`,
-      'X-Frame-Options': 'DENY',
-    })
+    response.writeHead(200, pageHeaders(policy))
     response.end(html)
   }
 

@@ -22,6 +22,7 @@ import {
 import { addLine, emptyRun, type PackedRun, unpackRun } from '../run-data.js'
 import { type RunNames, runHead } from '../run-sections.js'
 import { lastLoss } from '../run-words.js'
+import { askOnEnter, find, make, partsOf, setText } from './dom.js'
 import { morph } from './morph.js'
 import { mountRun } from './run-view.js'
 
@@ -46,17 +47,6 @@ interface Data {
   run: PackedRun
   /** Position in the log. */
   position: string
-}
-
-function find<E extends HTMLElement = HTMLElement>(id: string): E {
-  return document.getElementById(id) as E
-}
-
-function make(tag: string, className: string, text: string): HTMLElement {
-  const element = document.createElement(tag)
-  if (className !== '') element.className = className
-  element.textContent = text
-  return element
 }
 
 function url(path: string, more = ''): string {
@@ -161,12 +151,6 @@ function fragment(html: string): HTMLElement {
   return element
 }
 
-/** Leaves unchanged text alone, so that screen readers do not read it again. */
-function setText(id: string, text: string): void {
-  const element = find(id)
-  if (element.textContent !== text) element.textContent = text
-}
-
 function drawNumbers(training: boolean): void {
   const parts: [value: string, before: string, after: string][] = []
   const { step, totalSteps } = progressOf(run)
@@ -218,7 +202,8 @@ async function ask(): Promise<void> {
     const response = await post('ask', { prompt }, asking.signal)
     if (!response.ok || response.body === null) throw new Error((await response.text()).trim())
     find('answers').prepend(card)
-    for await (const line of linesOf(response.body)) {
+    for await (const part of partsOf(response.body, '\n')) {
+      const line = JSON.parse(part) as AskLine
       if (line.event === 'error') throw new Error(line.message)
       if (line.event === 'text') {
         setText('asking', 'Answering …')
@@ -235,20 +220,6 @@ async function ask(): Promise<void> {
   }
   asking = undefined
   draw()
-}
-
-async function* linesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<AskLine, void, void> {
-  const reader = body
-    .pipeThrough(new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>)
-    .getReader()
-  let rest = ''
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) return
-    const lines = (rest + value).split('\n')
-    rest = lines.pop() as string
-    for (const line of lines) yield JSON.parse(line) as AskLine
-  }
 }
 
 function wake(): void {
@@ -271,11 +242,7 @@ find('ask-form').addEventListener('submit', (event) => {
   if (asking) asking.abort()
   else ask()
 })
-find('prompt').addEventListener('keydown', (event) => {
-  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return
-  event.preventDefault()
-  ask()
-})
+askOnEnter(ask)
 setInterval(wake, DRAW_MS / 2)
 document.addEventListener('visibilitychange', wake)
 draw()

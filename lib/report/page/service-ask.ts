@@ -1,5 +1,6 @@
 /** The box of a service's page that asks a model and another beside it, and shows both answers as they come. */
 import { baseOf } from '../service-data.js'
+import { askOnEnter, find, make } from './dom.js'
 import { eventsOf } from './service-client.js'
 
 const MOST_TOKENS = 512
@@ -9,17 +10,6 @@ let known: readonly string[] = []
 
 interface Chunk {
   choices: { delta: { content?: string | null }; finish_reason: string | null }[]
-}
-
-function find<E extends HTMLElement = HTMLElement>(id: string): E {
-  return document.getElementById(id) as E
-}
-
-function make(tag: string, className: string, text: string): HTMLElement {
-  const element = document.createElement(tag)
-  if (className !== '') element.className = className
-  element.textContent = text
-  return element
 }
 
 /** Offers these models; what is chosen stays chosen. */
@@ -91,9 +81,5 @@ export function mountAsk(): void {
     if (asking) asking.abort()
     else ask()
   })
-  find('prompt').addEventListener('keydown', (event) => {
-    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return
-    event.preventDefault()
-    ask()
-  })
+  askOnEnter(ask)
 }

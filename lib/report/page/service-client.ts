@@ -1,4 +1,5 @@
 /** Requests of a service's page, with the key in a header. The address gives the key once, in its fragment. */
+import { partsOf } from './dom.js'
 
 const KEY = 'lowrank-key'
 
@@ -47,19 +48,10 @@ export async function* eventsOf<T>(
   const post = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) }
   const response = await request(path, { signal, ...(body === undefined ? {} : post) })
   if (response.body === null) return
-  const decoder = new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>
-  const reader = response.body.pipeThrough(decoder).getReader()
-  let rest = ''
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) return
-    const parts = (rest + value).split('\n\n')
-    rest = parts.pop() as string
-    for (const part of parts) {
-      if (!part.startsWith('data: ') || part === 'data: [DONE]') continue
-      const event = JSON.parse(part.slice('data: '.length)) as Awaited<T> & { error?: { message: string } }
-      if (event.error) throw new Error(event.error.message)
-      yield event
-    }
+  for await (const part of partsOf(response.body, '\n\n')) {
+    if (!part.startsWith('data: ') || part === 'data: [DONE]') continue
+    const event = JSON.parse(part.slice('data: '.length)) as Awaited<T> & { error?: { message: string } }
+    if (event.error) throw new Error(event.error.message)
+    yield event
   }
 }

@@ -13,6 +13,7 @@ import {
   type ServiceEvent,
   type ServiceJob,
 } from '../service-data.js'
+import { find, setText } from './dom.js'
 import { morph } from './morph.js'
 import { mountAsk, offer } from './service-ask.js'
 import { eventsOf, forgetKey, hasKey, listOf, Refused, setKey, takeKey } from './service-client.js'
@@ -35,15 +36,6 @@ let jobs: ServiceJob[] = []
 let models: string[] = []
 let isDue = false
 let width = 0
-
-function find<E extends HTMLElement = HTMLElement>(id: string): E {
-  return document.getElementById(id) as E
-}
-
-function setText(id: string, text: string): void {
-  const element = find(id)
-  if (element.textContent !== text) element.textContent = text
-}
 
 function replace(id: string, html: string): void {
   const element = document.createElement('div')

@@ -9,7 +9,7 @@ import { filled, GraderProblem, type Observed, valueIn } from './templates.js'
 /** Most characters of a text, so that no answer keeps the server busy. */
 const MOST_CHARACTERS = 1 << 15
 
-/** What a grader says of an answer. A part of it that fails counts 0. */
+/** The reward of an answer. A grader that fails gives 0. */
 export interface Graded {
   reward: number
   /** Rewards of the graders of a `multi`. */

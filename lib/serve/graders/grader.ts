@@ -161,7 +161,7 @@ function byName(graders: Record<string, unknown> | unknown[]): Record<string, un
   )
 }
 
-/** What a parser says, as an error of the request. */
+/** Turns the error of a parser into an error of the request. */
 function said<T>(at: readonly PropertyKey[], parse: () => T): T {
   try {
     return parse()

@@ -1,10 +1,10 @@
 /** Texts of graders with variables: `{{ item.answer }}` of a row, and `{{ sample.output_text }}` of an answer. */
 
-/** What a grader looks at. */
+/** An answer and its row, from which graders read. */
 export interface Observed {
   /** The answer of the model. */
   output: string
-  /** What the row has beside its prompt. */
+  /** The columns of the row except its prompt. */
   item: Readonly<Record<string, unknown>>
 }
 

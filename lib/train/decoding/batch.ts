@@ -163,6 +163,7 @@ export class Batch {
       ...{ part: undefined, drawn: [], waiting: [], wake: undefined, error: undefined },
       ...{ left: false, reused: 0 },
     }
+    control.signal?.throwIfAborted()
     control.signal?.addEventListener(
       'abort',
       () => {
@@ -171,7 +172,6 @@ export class Batch {
       },
       { once: true },
     )
-    control.signal?.throwIfAborted()
     this.#queue.push(text)
     this.#go()
     return text

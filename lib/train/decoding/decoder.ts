@@ -59,7 +59,7 @@ export function reusable(shared: number, length: number): number {
   return Math.max(0, Math.min(shared, length - MANY_ROWS))
 }
 
-/** What answers a prompt token by token. */
+/** Answers prompts token by token. */
 export interface Decodes {
   /** Tokens of the last prompt that were already in the cache. */
   readonly reused: number
