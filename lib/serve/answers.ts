@@ -52,6 +52,15 @@ export class Gate {
   #inside = 0
   readonly #waiting: (() => void)[] = []
 
+  /** Callers that are in. */
+  get inside(): number {
+    return this.#inside
+  }
+
+  get waiting(): number {
+    return this.#waiting.length
+  }
+
   /** @throws {ApiError} when too many wait */
   async enter(signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted()

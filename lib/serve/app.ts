@@ -1,15 +1,18 @@
 /** The routes of the service. Every request is checked first; every answer, also of an error, has an id. */
 import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
+import { routePath } from 'hono/route'
 import { stream } from 'hono/streaming'
-import { isOwnHost, sameSecret } from '../core/hosts.js'
 import { type Answered, chat, completion, type Service } from './chat.js'
 import { ApiError, asApiError, invalid } from './errors.js'
+import { EXPOSITION_TYPE } from './exposition.js'
 import type { Files } from './files.js'
 import { frontPage } from './front.js'
 import { runGrader, validateGrader } from './graders/routes.js'
+import { type Guarded, guard } from './guard.js'
 import { newId } from './ids.js'
 import { type JobRecord, type Jobs, jobObject } from './jobs.js'
+import type { Memory } from './memory.js'
 import { page } from './pages.js'
 import { response } from './responses.js'
 import { StoredResponses } from './stored-responses.js'
@@ -19,30 +22,26 @@ import type { Uploads } from './uploads.js'
 const MOST_BODY = 8 << 20
 const MOST_DEPTH = 64
 const KEEP_ALIVE_MS = 15_000
-/** Routes that tell nothing of the data. */
-const WITHOUT_KEY = ['/', '/health', '/ready']
+/** Status of a request whose client did not wait for one. */
+const GONE = 499
 const LISTED_JOBS = 20
 const LISTED_EVENTS = 20
 const LISTED_FILES = 10_000
 const LISTED_CHECKPOINTS = 10
 
 /** The parts of the service that the routes lead to. */
-export interface Served extends Service {
+export interface Served extends Service, Guarded {
   files: Files
   uploads: Uploads
   jobs: Jobs
-  token: string
-  /** The address that the server listens on; its port is known once it listens. */
-  address: { host: string; port: number }
-  /** False while the server starts or stops. */
-  isReady: () => boolean
+  memory: Memory
   report: Report
 }
 
-type Env = { Bindings: HttpBindings; Variables: { requestId: string } }
+export type Env = { Bindings: HttpBindings; Variables: { requestId: string } }
 
 export function appOf(served: Served): Hono<Env> {
-  const { files, uploads, jobs, models, report } = served
+  const { files, uploads, jobs, models, metrics, report } = served
   // Paths are decoded after they are split, since names of models may have slashes.
   const app = new Hono<Env>({ getPath: (request) => new URL(request.url).pathname })
   const job = (record: JobRecord) => jobObject(record, jobs.progress.get(record.id))
@@ -51,6 +50,14 @@ export function appOf(served: Served): Hono<Env> {
     const begun = performance.now()
     const id = newId('req_')
     context.set('requestId', id)
+    const { outgoing } = context.env
+    outgoing.once('close', () =>
+      metrics.request({
+        ...{ method: context.req.method, route: routeOf(context) },
+        status: outgoing.headersSent ? outgoing.statusCode : GONE,
+        milliseconds: performance.now() - begun,
+      }),
+    )
     guard(context, served)
     await next()
     const { headers } = context.res
@@ -78,6 +85,10 @@ export function appOf(served: Served): Hono<Env> {
     const ready = served.isReady()
     return context.json({ status: ready ? 'ok' : 'not ready' }, ready ? 200 : 503)
   })
+
+  app.get('/metrics', (context) =>
+    context.body(metrics.text(served), 200, { 'content-type': EXPOSITION_TYPE }),
+  )
 
   app.get('/v1/models', (context) => context.json({ object: 'list', data: models.list }))
   app.get('/v1/models/:name', (context) => context.json(models.get(context.req.param('name'))))
@@ -168,7 +179,7 @@ export function appOf(served: Served): Hono<Env> {
     responses.remove(id)
     return context.json({ id, object: 'response', deleted: true })
   })
-  const answering = { models, gate: served.gate, responses }
+  const answering = { ...served, responses }
 
   for (const [path, route] of [
     ['/v1/chat/completions', chat],
@@ -182,12 +193,18 @@ export function appOf(served: Served): Hono<Env> {
   return app
 }
 
+/** The pattern of the route that a request leads to. */
+function routeOf(context: Context<Env>): string {
+  const pattern = routePath(context, -1)
+  return pattern === '/*' ? 'none' : pattern
+}
+
 /** Aborts when the client has gone, so that nobody's answer is computed. */
 function goneOf(context: Context<Env>): AbortSignal {
   const gone = new AbortController()
   const { outgoing } = context.env
   outgoing.once('close', () => {
-    if (!outgoing.writableFinished) gone.abort(new ApiError(499, 'The client has gone.'))
+    if (!outgoing.writableFinished) gone.abort(new ApiError(GONE, 'The client has gone.'))
   })
   return gone.signal
 }
@@ -222,32 +239,6 @@ function sent(context: Context<Env>, answered: Answered, report: Report): Respon
       clearInterval(alive)
     }
   })
-}
-
-/** @throws {ApiError} for a request of another site, or without the token */
-function guard(context: Context<Env>, { token, address, isReady }: Served): void {
-  const header = (name: string) => context.req.header(name)
-  if (!isOwnHost(header('host'), address))
-    throw new ApiError(421, 'This server has another name.', 'misdirected')
-  const { pathname } = new URL(context.req.url)
-  if (WITHOUT_KEY.includes(pathname)) return
-  const origin = header('origin')
-  if (
-    (origin !== undefined && origin !== `http://${header('host')}`) ||
-    header('sec-fetch-site') === 'cross-site'
-  )
-    throw new ApiError(403, 'Requests of other sites are refused.', 'origin_refused')
-  const given = header('authorization')?.replace(/^Bearer\s+/i, '') ?? header('api-key')
-  if (!sameSecret(given, token))
-    throw new ApiError(
-      401,
-      'Incorrect API key provided. It is the token that the server printed.',
-      'invalid_api_key',
-    )
-  if (header('content-encoding') !== undefined)
-    throw new ApiError(415, 'Bodies must not be compressed.', 'unsupported_media_type')
-  if (!isReady())
-    throw new ApiError(503, 'The server is stopping.', 'overloaded', null, { 'retry-after': '5' })
 }
 
 /** @throws {ApiError} for a body that is too large, too deep, or no JSON */

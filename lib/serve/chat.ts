@@ -2,12 +2,13 @@
 import { createHash } from 'node:crypto'
 import * as z from 'zod'
 import type { ChatMessage } from '../tokenizer/message.js'
-import { type Asked, type Gate, type Prompted, prompted } from './answers.js'
+import { type Asked, type Prompted, prompted } from './answers.js'
 import {
   type Choices,
   choicesOf,
   type Ended,
   type Piece,
+  type Queue,
   sharedShape,
   streamOf,
   type ToolCall,
@@ -76,9 +77,8 @@ const completionSchema = z.looseObject({
 })
 
 /** The models, and the queue before them. */
-export interface Service {
+export interface Service extends Queue {
   models: Models
-  gate: Gate
 }
 
 /** An answer to a request: an object, or a stream of them that ends with `[DONE]`; and headers. */
@@ -127,7 +127,7 @@ export async function chosen(service: Service, request: ChatRequest, signal: Abo
   const headers = isRecordedSystem(answering, messages) ? { 'x-lowrank-system': 'recorded' } : undefined
   return {
     answering,
-    choices: choicesOf(service.gate, answering, prompts, request, signal, how),
+    choices: choicesOf(service, answering, prompts, request, signal, how),
     headers: { ...headers },
   }
 }
@@ -195,7 +195,7 @@ export async function completion(service: Service, body: unknown, signal: AbortS
     return prompts
   })
   const about = { id, object: 'text_completion', created: seconds(), model: request.model }
-  const choices = choicesOf(service.gate, answering, prompts, request, signal)
+  const choices = choicesOf(service, answering, prompts, request, signal)
   const n = request.n ?? 1
   const before = (index: number) => {
     const one = list[Math.floor(index / n)]

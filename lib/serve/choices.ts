@@ -7,6 +7,7 @@ import type { CallForm, WrittenCall } from './call-forms.js'
 import { type AnswerPart, CallReader } from './call-reader.js'
 import { newId } from './ids.js'
 import { TokenEntries, type TokenEntry } from './log-probs.js'
+import type { Metrics } from './metrics.js'
 import type { Answering } from './models.js'
 import type { Tools } from './tools.js'
 
@@ -83,10 +84,16 @@ export interface Piece {
   entries?: TokenEntry[]
 }
 
+/** The queue before the models, and what counts their tokens. */
+export interface Queue {
+  gate: Gate
+  metrics: Metrics
+}
+
 type Sampling = z.infer<z.ZodObject<typeof sharedShape>>
 
 export function choicesOf(
-  gate: Gate,
+  { gate, metrics }: Queue,
   answering: Answering,
   prompts: readonly Prompted[],
   request: Sampling,
@@ -110,7 +117,17 @@ export function choicesOf(
         for (const prompt of prompts)
           for (let choice = 0; choice < (request.n ?? 1); choice++, index++) {
             const own = { ...options, seed: seedOf(seed, choice) }
-            const end = yield* textsOf(index, await piecesOf(answering, prompt, own, signal), calling)
+            const parts = await piecesOf(answering, prompt, own, signal)
+            let end: Ended
+            try {
+              end = yield* textsOf(index, parts, calling)
+            } finally {
+              const isFirst = choice === 0
+              metrics.answered({
+                ...{ prompt: isFirst ? prompt.ids.length : 0, cached: isFirst ? parts.cached() : 0 },
+                completion: parts.drawn.length,
+              })
+            }
             yield { index, end }
           }
       } finally {

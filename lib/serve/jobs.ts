@@ -24,6 +24,9 @@ import { type Recorded, Records } from './records.js'
 
 export type JobStatus = 'validating_files' | 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
 
+/** A status, or that of a paused job, which clients do not know. */
+export type JobState = JobStatus | 'paused'
+
 const SEEDS = 2 ** 31 - 1
 
 /** A checkpoint of a job, which answers as a model. */
@@ -294,6 +297,10 @@ export function isOver(status: JobStatus): boolean {
   return status === 'succeeded' || status === 'failed' || status === 'cancelled'
 }
 
+export function stateOf({ status, paused }: JobRecord): JobState {
+  return paused && !isOver(status) ? 'paused' : status
+}
+
 /** Name of the model of a job. Its last part is of the job alone, so that no name is used twice. */
 export function tunedName({ id, base, request: { suffix } }: JobRecord): string {
   return `ft:${base}:local:${suffix ?? ''}:${shortId(id)}`
@@ -314,7 +321,8 @@ function graderShown({ method }: JobRequest): { grader?: unknown } {
 
 /** A job as clients see it. */
 export function jobObject(job: JobRecord, progress: JobProgress | undefined) {
-  const { id, request, status, created_at, finished_at, hyperparameters, seed, error, paused } = job
+  const { id, request, status, created_at, finished_at, hyperparameters, seed, error } = job
+  const state = stateOf(job)
   const type = methodOf(request)
   const shown = hyperparameters ?? asGiven(request)
   return {
@@ -327,7 +335,7 @@ export function jobObject(job: JobRecord, progress: JobProgress | undefined) {
       trained_tokens: job.trained_tokens,
     },
     // Clients know no other status for a job that waits.
-    status: paused && !isOver(status) ? 'running' : status,
+    status: state === 'paused' ? 'running' : state,
     ...{ training_file: request.training_file, validation_file: request.validation_file ?? null },
     hyperparameters: type === 'supervised' ? shown : null,
     method: { type, [type]: { ...graderShown(request), hyperparameters: shown } },
@@ -335,7 +343,7 @@ export function jobObject(job: JobRecord, progress: JobProgress | undefined) {
     estimated_finish: progress === undefined ? null : Math.round(Date.now() / 1000 + progress.seconds_left),
     ...{ usage_metrics: null, shared_with_openai: false },
     lowrank: {
-      state: paused && !isOver(status) ? 'paused' : status,
+      state,
       planned_bytes: job.planned_bytes,
       ...progress,
     },

@@ -75,6 +75,18 @@ export class Memory {
     )
   }
 
+  /** Planned bytes of the models, without adapters. */
+  get modelBytes(): number {
+    return sumOf(this.#models.bases.map(alone))
+  }
+
+  /** Planned bytes of jobs beside their models. */
+  jobBytes(jobs: readonly { base: string; planned_bytes: number }[]): number {
+    return sumOf(
+      jobs.map(({ base, planned_bytes }) => planned_bytes - alone(this.#models.trainable(base).model)),
+    )
+  }
+
   /** Bytes that are free now. */
   freeFor(model: Model): number {
     const held = addon().allocated(model.device === 'cpu' ? 'host' : 'device')

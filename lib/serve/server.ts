@@ -17,6 +17,7 @@ import { Files } from './files.js'
 import { frontUrl } from './front.js'
 import { Jobs } from './jobs.js'
 import { Memory } from './memory.js'
+import { Metrics } from './metrics.js'
 import { Models, type TunedModel } from './models.js'
 import { type Report, Trainer } from './trainer.js'
 import { Uploads } from './uploads.js'
@@ -84,10 +85,11 @@ export async function serve(options: ServeOptions): Promise<Service> {
     const memory = new Memory(models, options.memory)
     models.room = (model) => memory.freeFor(model)
     const jobs = await Jobs.open(join(data, 'jobs'), files, models, memory)
+    const metrics = new Metrics()
     const address = { host, port }
     let stopping = false
     const app = appOf({
-      ...{ models, files, uploads, jobs, token, address, report },
+      ...{ models, files, uploads, jobs, memory, metrics, token, address, report },
       gate: new Gate(),
       isReady: () => !stopping,
     })
@@ -98,7 +100,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
     server.maxConnections = MOST_CONNECTIONS
     await listening(server, host, port)
     address.port = (server.address() as AddressInfo).port
-    trainer = new Trainer({ jobs, files, models, memory, report })
+    trainer = new Trainer({ jobs, files, models, memory, metrics, report })
     const running = { server, trainer }
     const url = `http://${urlHost(['0.0.0.0', '::'].includes(host) ? '127.0.0.1' : host)}:${address.port}/v1`
     return {

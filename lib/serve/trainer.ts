@@ -32,6 +32,7 @@ import {
 } from './job-request.js'
 import { checkpointName, isOver, type JobCheckpoint, type JobRecord, type Jobs, tunedName } from './jobs.js'
 import { type Memory, type PlannedJob, shown } from './memory.js'
+import type { Metrics } from './metrics.js'
 import type { Models } from './models.js'
 
 /** Fewer rows than this teach little, which a job is told once. */
@@ -54,6 +55,7 @@ interface Parts {
   files: Files
   models: Models
   memory: Memory
+  metrics: Metrics
   report: Report
 }
 
@@ -67,6 +69,7 @@ export class Trainer {
   readonly #files: Files
   readonly #models: Models
   readonly #memory: Memory
+  readonly #metrics: Metrics
   readonly #report: Report
   /** Checks of new jobs, one after the other. */
   readonly #checks = new Turns()
@@ -79,11 +82,12 @@ export class Trainer {
   #wake: () => void = () => undefined
   readonly #done: Promise<void>
 
-  constructor({ jobs, files, models, memory, report }: Parts) {
+  constructor({ jobs, files, models, memory, metrics, report }: Parts) {
     this.#jobs = jobs
     this.#files = files
     this.#models = models
     this.#memory = memory
+    this.#metrics = metrics
     this.#report = report
     jobs.changed = (id) => this.#changed(id)
     this.#done = this.#loop()
@@ -265,6 +269,7 @@ export class Trainer {
 
   async #stepped(id: string, step: TrainStep, log: EventLog): Promise<StepMetrics> {
     const { step: at, totalSteps, secondsLeft } = step
+    this.#metrics.trained(step.tokens)
     this.#jobs.progress.set(id, {
       ...{ step: at, total_steps: totalSteps, seconds_left: Math.round(secondsLeft) },
     })
