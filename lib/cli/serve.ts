@@ -4,12 +4,22 @@
  */
 import { existsSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
-import type { Command } from 'commander'
+import { Writable } from 'node:stream'
+import { stripVTControlCharacters } from 'node:util'
+import { type Command, Option } from 'commander'
 import { isLoopback } from '../core/hosts.js'
 import type { Model } from '../model/model.js'
-import { modelName, type ServeOptions, serve } from '../serve/index.js'
+import {
+  jsonLine,
+  jsonOf,
+  type LogEntry,
+  modelName,
+  type ServeOptions,
+  serve,
+  textOf,
+} from '../serve/index.js'
 import { loadConfig, loadQuantization } from '../train/config/config.js'
-import { UsageError } from './errors.js'
+import { reportError, UsageError } from './errors.js'
 import { collect, examples, memoryFlag, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { serveFlags } from './live.js'
@@ -27,6 +37,7 @@ interface Options {
   precision?: string
   device?: string
   memory?: number
+  logFormat: 'text' | 'json'
   json?: boolean
 }
 
@@ -51,6 +62,11 @@ export function configure(command: Command): void {
     'most memory that models and jobs may take, such as 8GiB (default: what is free, or the memory of the GPU)',
     memoryFlag,
   )
+  command.addOption(
+    new Option('--log-format <format>', 'of stderr; json has every request, one line each')
+      .choices(['text', 'json'])
+      .default('text'),
+  )
   serveFlags(command)
   examples(command, [
     'lowrank serve --model SmolLM2-135M-Instruct',
@@ -58,10 +74,14 @@ export function configure(command: Command): void {
     'lowrank serve run.yaml',
   ])
   command.action(async (config: string | undefined, options: Options) => {
-    const output = new Output(options.json ?? false)
+    const isLog = options.logFormat === 'json'
+    const output = isLog ? loggingOutput(options.json ?? false) : new Output(options.json ?? false)
     const interruption = new Interruption(output, 'Finishing answers, then saving a checkpoint of the job.')
     try {
       await served(config, options, output, interruption.signal)
+    } catch (error) {
+      if (!isLog) throw error
+      process.exitCode = reportError(error, output, 'lowrank serve')
     } finally {
       interruption.dispose()
     }
@@ -74,7 +94,7 @@ async function served(
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
-  const { host = '127.0.0.1', port, data, memory } = options
+  const { host = '127.0.0.1', port, data, memory, logFormat } = options
   const token = options.token ?? process.env[TOKEN]
   const { models, tuned } = await loaded(path, options, output, signal)
   const aliases = new Map((options.alias ?? []).map(pairOf))
@@ -83,7 +103,7 @@ async function served(
     ...(port === undefined ? {} : { port }),
     ...(memory === undefined ? {} : { memory }),
     ...(token === undefined ? {} : { token }),
-    report: (message) => output.note(`error: ${message}`),
+    log: (entry) => logged(entry, logFormat, output),
   }).catch(async (error) => {
     for (const model of models.values()) await model.dispose()
     throw error
@@ -91,17 +111,43 @@ async function served(
   if (!isLoopback(host))
     output.note(`note: ${host} is served without encryption; put a server with TLS before it.`)
   const names = [...models.keys()]
-  output.answer<'serve'>(
-    { url: service.url, token: service.token, page: service.page, models: names, data: resolve(data) },
-    () =>
-      `base URL  ${service.url}\nAPI key   ${service.token}\nmodels    ${names.join(', ')}\npage      ${service.page}`,
-  )
+  // Standard output of a supervised server is kept with its log, where no key belongs.
+  if (logFormat === 'json' && !output.json)
+    process.stderr.write(`${jsonLine('info', { event: 'serving', url: service.url, models: names })}\n`)
+  else
+    output.answer<'serve'>(
+      { url: service.url, token: service.token, page: service.page, models: names, data: resolve(data) },
+      () =>
+        `base URL  ${service.url}\nAPI key   ${service.token}\nmodels    ${names.join(', ')}\npage      ${service.page}`,
+    )
   output.note('Serving. Press Ctrl-C to end.')
   await new Promise<void>((ended) => {
     if (signal.aborted) ended()
     signal.addEventListener('abort', () => ended(), { once: true })
   })
   await service.close()
+}
+
+function logged(entry: LogEntry, format: Options['logFormat'], output: Output): void {
+  if (format === 'json') process.stderr.write(`${jsonOf(entry)}\n`)
+  else {
+    const text = textOf(entry)
+    if (text !== undefined) output.note(text)
+  }
+}
+
+/** An output whose notes are lines of the log in JSON. */
+function loggingOutput(json: boolean): Output {
+  const stderr = new Writable({
+    decodeStrings: false,
+    write(text: string, _encoding, done) {
+      const plain = stripVTControlCharacters(text).trim()
+      const [, level = 'info', message] = /^(?:(error|warning): )?(.*)$/s.exec(plain) ?? []
+      if (message) process.stderr.write(`${jsonLine(level as 'info', { event: 'note', message })}\n`)
+      done()
+    },
+  })
+  return new Output(json, process.stdout, stderr as NodeJS.WritableStream as NodeJS.WriteStream)
 }
 
 /** The models of the command line, and the adapter of a config. */

@@ -12,11 +12,11 @@ import { runGrader, validateGrader } from './graders/routes.js'
 import { type Guarded, guard } from './guard.js'
 import { newId } from './ids.js'
 import { type JobRecord, type Jobs, jobObject } from './jobs.js'
+import type { Log } from './log.js'
 import type { Memory } from './memory.js'
 import { page } from './pages.js'
 import { response } from './responses.js'
 import { StoredResponses } from './stored-responses.js'
-import type { Report } from './trainer.js'
 import type { Uploads } from './uploads.js'
 
 const MOST_BODY = 8 << 20
@@ -35,13 +35,13 @@ export interface Served extends Service, Guarded {
   uploads: Uploads
   jobs: Jobs
   memory: Memory
-  report: Report
+  log: Log
 }
 
-export type Env = { Bindings: HttpBindings; Variables: { requestId: string } }
+export type Env = { Bindings: HttpBindings; Variables: { requestId: string; code: string | null } }
 
 export function appOf(served: Served): Hono<Env> {
-  const { files, uploads, jobs, models, metrics, report } = served
+  const { files, uploads, jobs, models, metrics, log } = served
   // Paths are decoded after they are split, since names of models may have slashes.
   const app = new Hono<Env>({ getPath: (request) => new URL(request.url).pathname })
   const job = (record: JobRecord) => jobObject(record, jobs.progress.get(record.id))
@@ -51,13 +51,15 @@ export function appOf(served: Served): Hono<Env> {
     const id = newId('req_')
     context.set('requestId', id)
     const { outgoing } = context.env
-    outgoing.once('close', () =>
-      metrics.request({
+    outgoing.once('close', () => {
+      const seen = {
         ...{ method: context.req.method, route: routeOf(context) },
         status: outgoing.headersSent ? outgoing.statusCode : GONE,
         milliseconds: performance.now() - begun,
-      }),
-    )
+      }
+      metrics.request(seen)
+      log({ event: 'request', id, code: context.get('code') ?? null, ...seen })
+    })
     guard(context, served)
     await next()
     const { headers } = context.res
@@ -66,17 +68,13 @@ export function appOf(served: Served): Hono<Env> {
     headers.set('openai-processing-ms', String(Math.round(performance.now() - begun)))
   })
   app.onError((error, context) => {
-    const api = asApiError(error)
-    if (api.status === 500) report(`${context.get('requestId')}: ${error.stack ?? error.message}`)
-    return refusal(context, api)
+    return refusal(context, toldError(context, error, log))
   })
   app.notFound((context) => {
     const { method } = context.req
     const { pathname } = new URL(context.req.url)
-    return refusal(
-      context,
-      new ApiError(404, `Unknown request URL: ${method} ${pathname}. ${gapOf(pathname)}`, 'unknown_url'),
-    )
+    const message = `Unknown request URL: ${method} ${pathname}. ${gapOf(pathname)}`
+    return refusal(context, toldError(context, new ApiError(404, message, 'unknown_url'), log))
   })
 
   app.get('/', () => frontPage())
@@ -158,7 +156,7 @@ export function appOf(served: Served): Hono<Env> {
       throw invalid('stream', `Invalid value for 'stream': expected true or false; got ${stream}.`)
     if (stream === 'false') return context.json(page(await jobs.events(id), query, LISTED_EVENTS))
     const events = await jobs.following(id, query.after, goneOf(context))
-    return sent(context, { headers: {}, stream: events }, report)
+    return sent(context, { headers: {}, stream: events }, log)
   })
   app.get('/v1/fine_tuning/jobs/:id/checkpoints', (context) => {
     const { checkpoints } = jobs.get(context.req.param('id'))
@@ -188,9 +186,17 @@ export function appOf(served: Served): Hono<Env> {
   ] as const)
     app.post(path, async (context) => {
       const gone = goneOf(context)
-      return sent(context, await route(answering, await bodyOf(context), gone), report)
+      return sent(context, await route(answering, await bodyOf(context), gone), log)
     })
   return app
+}
+
+/** The answer to an error, which the log has too. */
+function toldError(context: Context<Env>, error: unknown, log: Log): ApiError {
+  const api = asApiError(error)
+  if (api.status === 500) log({ event: 'failure', id: context.get('requestId'), error })
+  context.set('code', api.code)
+  return api
 }
 
 /** The pattern of the route that a request leads to. */
@@ -209,7 +215,7 @@ function goneOf(context: Context<Env>): AbortSignal {
   return gone.signal
 }
 
-function sent(context: Context<Env>, answered: Answered, report: Report): Response {
+function sent(context: Context<Env>, answered: Answered, log: Log): Response {
   const { headers, whole, stream: events, named = false } = answered
   for (const [name, value] of Object.entries(headers)) context.header(name, value)
   if (events === undefined) return context.json(whole ?? {})
@@ -232,8 +238,7 @@ function sent(context: Context<Env>, answered: Answered, report: Report): Respon
       if (!named) await out.write('data: [DONE]\n\n')
     } catch (error) {
       if (out.aborted) return
-      const api = asApiError(error)
-      if (api.status === 500) report(`${context.get('requestId')}: ${(error as Error).stack}`)
+      const api = toldError(context, error, log)
       await write(named ? { ...api.body.error, type: 'error', sequence_number: count } : api.body)
     } finally {
       clearInterval(alive)

@@ -86,6 +86,8 @@ export class Jobs {
   readonly progress = new Map<string, JobProgress>()
   /** Called when a job was added or told something. */
   changed: (id: string) => void = () => undefined
+  /** Called with a job of another state. */
+  told: (job: JobRecord) => void = () => undefined
 
   private constructor(records: Records<JobRecord>, files: Files, models: Models, memory: Memory) {
     this.#records = records
@@ -202,6 +204,7 @@ export class Jobs {
       ...{ result_files: [], checkpoints: [], error: null },
     }
     await this.#records.put(job)
+    this.told(job)
     const log = await this.log(id)
     await log.message(`Created fine-tuning job: ${id}`)
     await log.message(`Validating training file: ${request.training_file}`)
@@ -216,6 +219,7 @@ export class Jobs {
       if (isOver(now.status) && changes.status !== undefined) return now
       const job = { ...now, ...changes }
       await this.#records.put(job)
+      if (stateOf(job) !== stateOf(now)) this.told(job)
       this.announce(job)
       ;(await this.log(id)).wake()
       return job

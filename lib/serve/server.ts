@@ -15,11 +15,12 @@ import { Gate } from './answers.js'
 import { appOf } from './app.js'
 import { Files } from './files.js'
 import { frontUrl } from './front.js'
-import { Jobs } from './jobs.js'
+import { Jobs, stateOf } from './jobs.js'
+import type { Log } from './log.js'
 import { Memory } from './memory.js'
 import { Metrics } from './metrics.js'
 import { Models, type TunedModel } from './models.js'
-import { type Report, Trainer } from './trainer.js'
+import { Trainer } from './trainer.js'
 import { Uploads } from './uploads.js'
 
 /** A shorter token could be guessed where others can try. */
@@ -48,8 +49,8 @@ export interface ServeOptions {
   tuned?: readonly TunedModel[]
   /** Default: the one of the data folder, which is made by its first server. */
   token?: string
-  /** Called with problems of the server. */
-  report?: Report
+  /** Called with requests that are over, changes of jobs, and errors of the server. */
+  log?: Log
 }
 
 export interface Service {
@@ -67,7 +68,7 @@ export interface Service {
  * that others can reach, without a token that cannot be guessed
  */
 export async function serve(options: ServeOptions): Promise<Service> {
-  const { host = '127.0.0.1', port = 0, data, report = () => undefined } = options
+  const { host = '127.0.0.1', port = 0, data, log = () => undefined } = options
   await mkdir(data, { recursive: true, mode: 0o700 })
   const token = options.token ?? (await ownToken(join(data, 'token')))
   if (!isLoopback(host) && token.length < LEAST_TOKEN)
@@ -85,11 +86,12 @@ export async function serve(options: ServeOptions): Promise<Service> {
     const memory = new Memory(models, options.memory)
     models.room = (model) => memory.freeFor(model)
     const jobs = await Jobs.open(join(data, 'jobs'), files, models, memory)
+    jobs.told = (job) => log({ event: 'job', id: job.id, status: stateOf(job) })
     const metrics = new Metrics()
     const address = { host, port }
     let stopping = false
     const app = appOf({
-      ...{ models, files, uploads, jobs, memory, metrics, token, address, report },
+      ...{ models, files, uploads, jobs, memory, metrics, token, address, log },
       gate: new Gate(),
       isReady: () => !stopping,
     })
@@ -100,7 +102,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
     server.maxConnections = MOST_CONNECTIONS
     await listening(server, host, port)
     address.port = (server.address() as AddressInfo).port
-    trainer = new Trainer({ jobs, files, models, memory, metrics, report })
+    trainer = new Trainer({ jobs, files, models, memory, metrics, log })
     const running = { server, trainer }
     const url = `http://${urlHost(['0.0.0.0', '::'].includes(host) ? '127.0.0.1' : host)}:${address.port}/v1`
     return {

@@ -31,6 +31,7 @@ import {
   stepsPerEpoch,
 } from './job-request.js'
 import { checkpointName, isOver, type JobCheckpoint, type JobRecord, type Jobs, tunedName } from './jobs.js'
+import type { Log } from './log.js'
 import { type Memory, type PlannedJob, shown } from './memory.js'
 import type { Metrics } from './metrics.js'
 import type { Models } from './models.js'
@@ -44,9 +45,6 @@ const NOT_OF_A_MODEL = /[/\\](training_state\.\w+|SHA256SUMS)$/
 const CSV = 'step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy'
 const CSV_OF_REWARDS = `${CSV},train_reward_mean,valid_reward_mean`
 
-/** A problem that concerns whoever runs the server. */
-export type Report = (message: string) => void
-
 /** Numbers of a step, as events and checkpoints have them. */
 type StepMetrics = { step: number } & Record<string, number | null>
 
@@ -56,7 +54,7 @@ interface Parts {
   models: Models
   memory: Memory
   metrics: Metrics
-  report: Report
+  log: Log
 }
 
 interface AtWork {
@@ -70,7 +68,7 @@ export class Trainer {
   readonly #models: Models
   readonly #memory: Memory
   readonly #metrics: Metrics
-  readonly #report: Report
+  readonly #log: Log
   /** Checks of new jobs, one after the other. */
   readonly #checks = new Turns()
   /** The job that waits for memory, and its plan. */
@@ -82,13 +80,13 @@ export class Trainer {
   #wake: () => void = () => undefined
   readonly #done: Promise<void>
 
-  constructor({ jobs, files, models, memory, metrics, report }: Parts) {
+  constructor({ jobs, files, models, memory, metrics, log }: Parts) {
     this.#jobs = jobs
     this.#files = files
     this.#models = models
     this.#memory = memory
     this.#metrics = metrics
-    this.#report = report
+    this.#log = log
     jobs.changed = (id) => this.#changed(id)
     this.#done = this.#loop()
   }
@@ -138,13 +136,12 @@ export class Trainer {
     const full = errnoOf((error as Error).cause ?? error) === 'ENOSPC'
     const { message, param, status } = asApiError(error, 'training_file', (text) => this.#hidden(id, text))
     const code = full ? 'insufficient_storage' : status === 500 ? 'server_error' : codeOf(error)
-    if (status === 500)
-      this.#report(`${id}: ${error instanceof Error ? (error.stack ?? error.message) : error}`)
+    if (status === 500) this.#log({ event: 'failure', id, error })
     try {
       await this.#jobs.end(id, { status: 'failed', error: { code, message, param } }, message, 'error')
     } catch (cause) {
       this.#unrecorded.add(id)
-      this.#report(`${id}: ${(cause as Error).message}`)
+      this.#log({ event: 'failure', id, error: cause })
     }
   }
 

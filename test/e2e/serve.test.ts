@@ -7,7 +7,7 @@ import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import OpenAI from 'openai'
 import { afterEach, describe, expect, test } from 'vitest'
-import { lowrank } from '../lib/cli/lowrank.js'
+import { lowrank, send } from '../lib/cli/lowrank.js'
 import { scratchFolder } from '../lib/scratch.js'
 import {
   BASE,
@@ -167,6 +167,40 @@ describe('lowrank serve', () => {
     expect(bitsOf(data, id)).toBe(bitsOf(alone, whole.id))
     expect(await metricsOf(server, id)).toEqual(expected)
     expect(await gone(server, 'SIGTERM')).toBe(0)
+  })
+
+  test('logs in JSON lines alone, and prints its key nowhere', async () => {
+    const data = join(scratchFolder(), 'data')
+    const args = ['serve', '--model', BASE, '--data', data, '--log-format', 'json']
+    let token: Promise<string> | undefined
+    const { code, stdout, stderr } = await lowrank(args, {
+      watch(child, { stderr }) {
+        const url = /"event":"serving","url":"([^"]+)"/.exec(stderr)?.[1]
+        if (url === undefined || token !== undefined) return
+        token = (async () => {
+          const key = readFileSync(join(data, 'token'), 'utf8').trim()
+          await new OpenAI({ baseURL: url, apiKey: key }).models.list()
+          send(child, 'SIGTERM')
+          return key
+        })()
+      },
+    })
+    expect([code, stdout]).toEqual([0, ''])
+    const lines = stderr
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+    expect(lines.map(({ event }) => event)).toEqual(['note', 'serving', 'note', 'request', 'note'])
+    expect(lines[3]).toMatchObject({ method: 'GET', route: '/v1/models', status: 200 })
+    expect(stderr).not.toContain(await token)
+
+    const bad = await lowrank(['serve', '--model', join(data, 'none'), '--log-format', 'json'])
+    expect([bad.code, bad.stdout]).toEqual([1, ''])
+    const errors = bad.stderr
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { level: string })
+    expect(errors.filter(({ level }) => level === 'error')).toHaveLength(1)
   })
 
   test('refuses what it cannot serve, and says what to do', async () => {

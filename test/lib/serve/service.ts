@@ -1,7 +1,7 @@
 /** A service on the demo's model, asked by OpenAI's client. */
 import OpenAI, { toFile } from 'openai'
 import { loadModel } from '../../../lib/model/load.js'
-import { type ServeOptions, type Service, serve } from '../../../lib/serve/index.js'
+import { type LogEntry, type ServeOptions, type Service, serve, textOf } from '../../../lib/serve/index.js'
 
 export const BASE = 'demo/base'
 
@@ -11,20 +11,26 @@ export const SMALL = { strategy: { name: 'lora', r: 4 }, max_seq_length: 64 }
 export interface Asked {
   service: Service
   client: OpenAI
+  /** Errors of the server. */
   reports: string[]
+  entries: LogEntry[]
 }
 
 export async function begun(data: string, options: Partial<ServeOptions> = {}): Promise<Asked> {
   const reports: string[] = []
+  const entries: LogEntry[] = []
   const model = await loadModel(BASE)
   const service = await serve({
     models: new Map([['base', model]]),
     data,
-    report: (message) => reports.push(message),
+    log: (entry) => {
+      entries.push(entry)
+      reports.push(...[textOf(entry) ?? []].flat())
+    },
     ...options,
   })
   const client = new OpenAI({ baseURL: service.url, apiKey: service.token, maxRetries: 0 })
-  return { service, client, reports }
+  return { service, client, reports, entries }
 }
 
 /** Rows of a chat that counts. */
