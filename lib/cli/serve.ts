@@ -20,7 +20,7 @@ import {
 } from '../serve/index.js'
 import { loadConfig, loadQuantization } from '../train/config/config.js'
 import { reportError, UsageError } from './errors.js'
-import { collect, examples, memoryFlag, notedOn } from './help.js'
+import { collect, examples, integerFlag, memoryFlag, notedOn } from './help.js'
 import { Interruption } from './interrupt.js'
 import { serveFlags } from './live.js'
 import { Output } from './output.js'
@@ -38,6 +38,7 @@ interface Options {
   device?: string
   memory?: number
   logFormat: 'text' | 'json'
+  stopTimeout?: number
   json?: boolean
 }
 
@@ -67,6 +68,11 @@ export function configure(command: Command): void {
       .choices(['text', 'json'])
       .default('text'),
   )
+  command.option(
+    '--stop-timeout <seconds>',
+    'most seconds that answers may take after a stop (default: 10)',
+    integerFlag(0),
+  )
   serveFlags(command)
   examples(command, [
     'lowrank serve --model SmolLM2-135M-Instruct',
@@ -94,7 +100,7 @@ async function served(
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
-  const { host = '127.0.0.1', port, data, memory, logFormat } = options
+  const { host = '127.0.0.1', port, data, memory, logFormat, stopTimeout } = options
   const token = options.token ?? process.env[TOKEN]
   const { models, tuned } = await loaded(path, options, output, signal)
   const aliases = new Map((options.alias ?? []).map(pairOf))
@@ -102,6 +108,7 @@ async function served(
     ...{ models, tuned, aliases, host, data: resolve(data) },
     ...(port === undefined ? {} : { port }),
     ...(memory === undefined ? {} : { memory }),
+    ...(stopTimeout === undefined ? {} : { stopTimeout: stopTimeout * 1000 }),
     ...(token === undefined ? {} : { token }),
     log: (entry) => logged(entry, logFormat, output),
   }).catch(async (error) => {

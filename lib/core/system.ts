@@ -2,6 +2,7 @@
  * Differences between operating systems. Functions take the platform as a parameter, so that each can be tested
  * anywhere.
  */
+import { constants } from 'node:os'
 
 /**
  * Signals that ask a process to stop: Ctrl-C, the end of a job, a closed terminal, Ctrl-\. Windows has no SIGTERM; it
@@ -11,10 +12,14 @@ export function stoppingSignals(platform = process.platform): readonly NodeJS.Si
   return platform === 'win32' ? ['SIGINT', 'SIGBREAK', 'SIGHUP'] : ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']
 }
 
-/** Ends this process with a signal's default action; on Windows with the exit code of an interruption. */
-export function endBySignal(name: NodeJS.Signals, platform = process.platform): void {
+/**
+ * Ends this process with a signal's default action; on Windows, and as the first process of a container, which has no
+ * default actions, with the exit code that stands for it.
+ */
+export function endBySignal(name: NodeJS.Signals, platform = process.platform, pid = process.pid): void {
   if (platform === 'win32') process.exit(130)
-  else process.kill(process.pid, name)
+  else if (pid === 1) process.exit(128 + constants.signals[name])
+  else process.kill(pid, name)
 }
 
 /**

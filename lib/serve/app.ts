@@ -11,6 +11,7 @@ import { frontPage } from './front.js'
 import { runGrader, validateGrader } from './graders/routes.js'
 import { type Guarded, guard } from './guard.js'
 import { newId } from './ids.js'
+import { GONE, type InProgress } from './in-progress.js'
 import { type JobRecord, type Jobs, jobObject } from './jobs.js'
 import type { Log } from './log.js'
 import type { Memory } from './memory.js'
@@ -22,8 +23,6 @@ import type { Uploads } from './uploads.js'
 const MOST_BODY = 8 << 20
 const MOST_DEPTH = 64
 const KEEP_ALIVE_MS = 15_000
-/** Status of a request whose client did not wait for one. */
-const GONE = 499
 const LISTED_JOBS = 20
 const LISTED_EVENTS = 20
 const LISTED_FILES = 10_000
@@ -35,13 +34,14 @@ export interface Served extends Service, Guarded {
   uploads: Uploads
   jobs: Jobs
   memory: Memory
+  inProgress: InProgress
   log: Log
 }
 
 export type Env = { Bindings: HttpBindings; Variables: { requestId: string; code: string | null } }
 
 export function appOf(served: Served): Hono<Env> {
-  const { files, uploads, jobs, models, metrics, log } = served
+  const { files, uploads, jobs, models, metrics, inProgress, log } = served
   // Paths are decoded after they are split, since names of models may have slashes.
   const app = new Hono<Env>({ getPath: (request) => new URL(request.url).pathname })
   const job = (record: JobRecord) => jobObject(record, jobs.progress.get(record.id))
@@ -65,6 +65,7 @@ export function appOf(served: Served): Hono<Env> {
     const { headers } = context.res
     headers.set('x-request-id', id)
     headers.set('openai-version', '2020-10-01')
+    if (!served.isReady()) headers.set('connection', 'close')
     headers.set('openai-processing-ms', String(Math.round(performance.now() - begun)))
   })
   app.onError((error, context) => {
@@ -155,7 +156,7 @@ export function appOf(served: Served): Hono<Env> {
     if (!['true', 'false'].includes(stream))
       throw invalid('stream', `Invalid value for 'stream': expected true or false; got ${stream}.`)
     if (stream === 'false') return context.json(page(await jobs.events(id), query, LISTED_EVENTS))
-    const events = await jobs.following(id, query.after, goneOf(context))
+    const events = await jobs.following(id, query.after, inProgress.begin(context.env.outgoing))
     return sent(context, { headers: {}, stream: events }, log)
   })
   app.get('/v1/fine_tuning/jobs/:id/checkpoints', (context) => {
@@ -185,7 +186,7 @@ export function appOf(served: Served): Hono<Env> {
     ['/v1/responses', response],
   ] as const)
     app.post(path, async (context) => {
-      const gone = goneOf(context)
+      const gone = inProgress.begin(context.env.outgoing)
       return sent(context, await route(answering, await bodyOf(context), gone), log)
     })
   return app
@@ -203,16 +204,6 @@ function toldError(context: Context<Env>, error: unknown, log: Log): ApiError {
 function routeOf(context: Context<Env>): string {
   const pattern = routePath(context, -1)
   return pattern === '/*' ? 'none' : pattern
-}
-
-/** Aborts when the client has gone, so that nobody's answer is computed. */
-function goneOf(context: Context<Env>): AbortSignal {
-  const gone = new AbortController()
-  const { outgoing } = context.env
-  outgoing.once('close', () => {
-    if (!outgoing.writableFinished) gone.abort(new ApiError(GONE, 'The client has gone.'))
-  })
-  return gone.signal
 }
 
 function sent(context: Context<Env>, answered: Answered, log: Log): Response {

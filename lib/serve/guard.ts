@@ -38,5 +38,7 @@ export function guard(context: Context, { token, address, isReady }: Guarded): v
   if (header('content-encoding') !== undefined)
     throw new ApiError(415, 'Bodies must not be compressed.', 'unsupported_media_type')
   if (!isReady())
-    throw new ApiError(503, 'The server is stopping.', 'overloaded', null, { 'retry-after': '5' })
+    throw new ApiError(503, 'The server is stopping.', 'overloaded', null, {
+      ...{ 'retry-after': '5', connection: 'close' },
+    })
 }

@@ -15,6 +15,7 @@ import { Gate } from './answers.js'
 import { appOf } from './app.js'
 import { Files } from './files.js'
 import { frontUrl } from './front.js'
+import { InProgress } from './in-progress.js'
 import { Jobs, stateOf } from './jobs.js'
 import type { Log } from './log.js'
 import { Memory } from './memory.js'
@@ -29,8 +30,10 @@ const TOKEN_BYTES = 32
 const MOST_HEADER = 16 << 10
 const HEADERS_MS = 10_000
 const MOST_CONNECTIONS = 1024
-/** How long answers may take after a stop. */
-const DRAIN_MS = 10_000
+/** Milliseconds that answers in progress may take after a stop. */
+const STOP_MS = 10_000
+/** The same for requests of other kinds, once answers have ended. */
+const LAST_MS = 1000
 
 export interface ServeOptions {
   /** Loaded models by the names that they are asked by. */
@@ -49,6 +52,8 @@ export interface ServeOptions {
   tuned?: readonly TunedModel[]
   /** Default: the one of the data folder, which is made by its first server. */
   token?: string
+  /** Most milliseconds that answers in progress may take after a stop; default 10,000. */
+  stopTimeout?: number
   /** Called with requests that are over, changes of jobs, and errors of the server. */
   log?: Log
 }
@@ -59,7 +64,10 @@ export interface Service {
   readonly token: string
   /** Address of the page, with the token in its fragment, which browsers send to nobody. */
   readonly page: string
-  /** Finishes answers, saves a checkpoint of the job at work, and frees the models. */
+  /**
+   * Refuses new requests, waits for answers in progress or ends them after `stopTimeout`, saves a checkpoint of the job at
+   * work, and frees the models.
+   */
   close(): Promise<void>
 }
 
@@ -68,7 +76,7 @@ export interface Service {
  * that others can reach, without a token that cannot be guessed
  */
 export async function serve(options: ServeOptions): Promise<Service> {
-  const { host = '127.0.0.1', port = 0, data, log = () => undefined } = options
+  const { host = '127.0.0.1', port = 0, data, log = () => undefined, stopTimeout = STOP_MS } = options
   await mkdir(data, { recursive: true, mode: 0o700 })
   const token = options.token ?? (await ownToken(join(data, 'token')))
   if (!isLoopback(host) && token.length < LEAST_TOKEN)
@@ -89,10 +97,11 @@ export async function serve(options: ServeOptions): Promise<Service> {
     jobs.told = (job) => log({ event: 'job', id: job.id, status: stateOf(job) })
     const metrics = new Metrics()
     const address = { host, port }
+    const inProgress = new InProgress()
     let stopping = false
     const app = appOf({
       ...{ models, files, uploads, jobs, memory, metrics, token, address, log },
-      gate: new Gate(),
+      ...{ gate: new Gate(), inProgress },
       isReady: () => !stopping,
     })
     server = createAdaptorServer({
@@ -109,9 +118,9 @@ export async function serve(options: ServeOptions): Promise<Service> {
       ...{ url, token, page: frontUrl(url, token) },
       close: once(async () => {
         stopping = true
-        await running.trainer.close()
-        await jobs.close()
-        await closed(running.server)
+        const begun = performance.now()
+        await Promise.all([running.trainer.close().then(() => jobs.close()), inProgress.drained(stopTimeout)])
+        await closed(running.server, Math.max(LAST_MS, stopTimeout + begun - performance.now()))
         await models.dispose()
         lock.release()
       }),
@@ -140,10 +149,11 @@ function listening(server: Server, host: string, port: number): Promise<void> {
   })
 }
 
-function closed(server: Server): Promise<void> {
+/** Closes the server, after so many milliseconds with the connections that are busy. */
+function closed(server: Server, most: number): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve())
     server.closeIdleConnections()
-    setTimeout(() => server.closeAllConnections(), DRAIN_MS).unref()
+    setTimeout(() => server.closeAllConnections(), most).unref()
   })
 }

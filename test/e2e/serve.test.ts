@@ -37,8 +37,8 @@ afterEach(() => {
   children.clear()
 })
 
-async function started(data: string): Promise<Running> {
-  const args = [main, 'serve', '--model', BASE, '--data', data, '--json']
+async function started(data: string, flags: readonly string[] = []): Promise<Running> {
+  const args = [main, 'serve', '--model', BASE, '--data', data, '--json', ...flags]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   children.add(child)
   let stderr = ''
@@ -66,6 +66,11 @@ function gone({ child }: Running, signal: NodeJS.Signals): Promise<number | null
 }
 
 const REQUEST = withConfig({ model: 'base', seed: 7, method: supervised({ n_epochs: 4, batch_size: 2 }) })
+/** An answer that does not end before its limit. */
+const LONG = {
+  ...{ model: 'base', messages: [{ role: 'user' as const, content: 'Count' }] },
+  ...{ max_tokens: 900, logit_bias: { 40: 100 } },
+}
 const bitsOf = (data: string, id: string) =>
   createHash('sha256')
     .update(readFileSync(join(data, 'jobs', id, 'run', 'adapter_model.safetensors')))
@@ -167,6 +172,62 @@ describe('lowrank serve', () => {
     expect(bitsOf(data, id)).toBe(bitsOf(alone, whole.id))
     expect(await metricsOf(server, id)).toEqual(expected)
     expect(await gone(server, 'SIGTERM')).toBe(0)
+  })
+
+  test('goes on after a stop in the middle of a job with the same bits', { timeout: 60_000 }, async () => {
+    const create = async ({ client }: Running) =>
+      client.fineTuning.jobs.create({ ...REQUEST, training_file: await upload(client, rowsOf(40)) })
+    const alone = join(scratchFolder(), 'alone')
+    const first = await started(alone)
+    const whole = await create(first)
+    expect((await ended(first.client, whole.id)).status).toBe('succeeded')
+    expect(await gone(first, 'SIGTERM')).toBe(0)
+
+    const data = join(scratchFolder(), 'stopped')
+    let server = await started(data)
+    const { id } = await create(server)
+    const told = async ({ client }: Running) => {
+      const messages: string[] = []
+      for await (const { message } of client.fineTuning.jobs.listEvents(id)) messages.push(message)
+      return messages.reverse().flatMap((text) => /^Step (\d+)\/80: training/.exec(text)?.[1] ?? [])
+    }
+    for (const steps of [3, 12]) {
+      while ((await told(server)).length < steps) await new Promise((resolve) => setTimeout(resolve, 20))
+      const stream = await server.client.chat.completions.create({ ...LONG, stream: true })
+      const reasons = (async () => {
+        const found: unknown[] = []
+        for await (const { choices } of stream) found.push(choices[0]?.finish_reason)
+        return found.at(-1)
+      })()
+      expect(await gone(server, 'SIGTERM')).toBe(0)
+      expect(await reasons).toBe('length')
+      server = await started(data)
+    }
+    expect((await ended(server.client, id)).status).toBe('succeeded')
+    expect(await told(server)).toEqual(Array.from({ length: 80 }, (_, i) => `${i + 1}`))
+    expect(bitsOf(data, id)).toBe(bitsOf(alone, whole.id))
+  })
+
+  test('ends at once by a second signal', async () => {
+    const data = join(scratchFolder(), 'data')
+    const server = await started(data, ['--stop-timeout', '600'])
+    const long = server.client.chat.completions.create({ ...LONG, n: 16 }).catch((error: Error) => error.name)
+    const metrics = async () => {
+      const url = new URL('/metrics', server.client.baseURL)
+      return (await fetch(url, { headers: { authorization: `Bearer ${server.token}` } })).text()
+    }
+    while (!(await metrics()).includes('lowrank_answers_running 1'))
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    const end = new Promise((resolve) => server.child.once('exit', (_, signal) => resolve(signal)))
+    server.child.kill('SIGTERM')
+    const ready = new URL('/ready', server.client.baseURL)
+    while ((await fetch(ready)).status !== 503) await new Promise((resolve) => setTimeout(resolve, 20))
+    const begin = performance.now()
+    server.child.kill('SIGTERM')
+    expect(await end).toBe('SIGTERM')
+    expect(performance.now() - begin).toBeLessThan(1000)
+    expect(await long).toBe('Error')
+    expect(await gone(await started(data), 'SIGINT')).toBe(0)
   })
 
   test('logs in JSON lines alone, and prints its key nowhere', async () => {

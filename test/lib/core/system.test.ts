@@ -80,7 +80,7 @@ describe('signals', () => {
     expect(stoppingSignals('win32')).toEqual(['SIGINT', 'SIGBREAK', 'SIGHUP'])
   })
 
-  it('end the process by their default action, and on Windows with the code of an interruption', () => {
+  it('end the process by their default action, or where it has none with the code of an interruption', () => {
     const kill = vi.spyOn(process, 'kill').mockReturnValue(true)
     const exit = vi.spyOn(process, 'exit').mockReturnValue(undefined as never)
     endBySignal('SIGHUP', 'linux')
@@ -88,6 +88,8 @@ describe('signals', () => {
     expect(exit).not.toHaveBeenCalled()
     endBySignal('SIGBREAK', 'win32')
     expect(exit).toHaveBeenCalledWith(130)
+    endBySignal('SIGTERM', 'linux', 1)
+    expect(exit).toHaveBeenCalledWith(143)
     expect(kill).toHaveBeenCalledTimes(1)
     vi.restoreAllMocks()
   })
