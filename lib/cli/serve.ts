@@ -7,7 +7,9 @@ import { basename, join, resolve } from 'node:path'
 import { Writable } from 'node:stream'
 import { stripVTControlCharacters } from 'node:util'
 import { type Command, Option } from 'commander'
+import { ConfigError } from '../core/errors.js'
 import { isLoopback } from '../core/hosts.js'
+import { readText } from '../io/input.js'
 import type { Model } from '../model/model.js'
 import {
   jsonLine,
@@ -15,6 +17,7 @@ import {
   type LogEntry,
   modelName,
   type ServeOptions,
+  type Service,
   serve,
   textOf,
 } from '../serve/index.js'
@@ -31,6 +34,8 @@ interface Options {
   alias?: string[]
   data: string
   token?: string
+  tokenFile?: string
+  publicHost?: string[]
   port?: number
   host?: string
   quantization?: string
@@ -42,6 +47,8 @@ interface Options {
   json?: boolean
 }
 
+/** Bytes of a file with a token. */
+const MOST_TOKEN = 4096
 /** Where the token may be given without showing it to others on the machine. */
 const TOKEN = 'LOWRANK_TOKEN'
 
@@ -55,6 +62,12 @@ export function configure(command: Command): void {
   command.option('--alias <name=model>', 'another name of a model; may be repeated', collect)
   command.option('--data <folder>', 'folder of files, jobs, and the token', 'lowrank-data')
   command.option('--token <text>', `key that clients send (default: ${TOKEN}, else one is made)`)
+  command.option('--token-file <file>', 'file with that key, as supervisors give secrets')
+  command.option(
+    '--public-host <name>',
+    'name that a proxy before the server is reached by; may be repeated',
+    collect,
+  )
   command.option('--quantization <type>', 'of the models: none (default), nf4, fp4, int8, or keep')
   command.option('--precision <type>', 'auto (default), fp32, or bf16')
   command.option('--device <name>', 'auto (default), cpu, cuda, or cuda:N for one of several GPUs')
@@ -100,8 +113,16 @@ async function served(
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
-  const { host = '127.0.0.1', port, data, memory, logFormat, stopTimeout } = options
-  const token = options.token ?? process.env[TOKEN]
+  const {
+    host = '127.0.0.1',
+    port,
+    data,
+    memory,
+    logFormat,
+    stopTimeout,
+    publicHost: publicHosts = [],
+  } = options
+  const token = await tokenOf(options)
   const { models, tuned } = await loaded(path, options, output, signal)
   const aliases = new Map((options.alias ?? []).map(pairOf))
   const service = await serve({
@@ -110,29 +131,46 @@ async function served(
     ...(memory === undefined ? {} : { memory }),
     ...(stopTimeout === undefined ? {} : { stopTimeout: stopTimeout * 1000 }),
     ...(token === undefined ? {} : { token }),
+    publicHosts,
     log: (entry) => logged(entry, logFormat, output),
   }).catch(async (error) => {
     for (const model of models.values()) await model.dispose()
     throw error
   })
-  if (!isLoopback(host))
+  if (!isLoopback(host) && publicHosts.length === 0)
     output.note(`note: ${host} is served without encryption; put a server with TLS before it.`)
   const names = [...models.keys()]
-  // Standard output of a supervised server is kept with its log, where no key belongs.
-  if (logFormat === 'json' && !output.json)
-    process.stderr.write(`${jsonLine('info', { event: 'serving', url: service.url, models: names })}\n`)
-  else
-    output.answer<'serve'>(
-      { url: service.url, token: service.token, page: service.page, models: names, data: resolve(data) },
-      () =>
-        `base URL  ${service.url}\nAPI key   ${service.token}\nmodels    ${names.join(', ')}\npage      ${service.page}`,
-    )
+  tell(service, names, options, output)
   output.note('Serving. Press Ctrl-C to end.')
   await new Promise<void>((ended) => {
     if (signal.aborted) ended()
     signal.addEventListener('abort', () => ended(), { once: true })
   })
   await service.close()
+}
+
+/** Says where the service is. Only --json has a key that a file has: other output may be kept with a log. */
+function tell({ url, token, page }: Service, models: string[], options: Options, output: Output): void {
+  const { data, tokenFile, logFormat } = options
+  if (logFormat === 'json' && !output.json) {
+    process.stderr.write(`${jsonLine('info', { event: 'serving', url, models })}\n`)
+    return
+  }
+  const key = tokenFile === undefined ? token : `in ${tokenFile}`
+  const shown = tokenFile === undefined ? page : new URL('/', url).href
+  output.answer<'serve'>(
+    { url, token, page, models, data: resolve(data) },
+    () => `base URL  ${url}\nAPI key   ${key}\nmodels    ${models.join(', ')}\npage      ${shown}`,
+  )
+}
+
+/** The key of the command line; undefined to have one made. */
+async function tokenOf({ token, tokenFile }: Options): Promise<string | undefined> {
+  if (tokenFile === undefined) return token ?? process.env[TOKEN]
+  if (token !== undefined) throw new UsageError('--token and --token-file exclude each other.')
+  const found = (await readText(tokenFile, MOST_TOKEN)).replace(/\r?\n$/, '')
+  if (found === '') throw new ConfigError(`${tokenFile} is empty; expected the key of clients in one line.`)
+  return found
 }
 
 function logged(entry: LogEntry, format: Options['logFormat'], output: Output): void {

@@ -16,15 +16,37 @@ export function urlHost(host: string): string {
 }
 
 /**
+ * A name that a server is reached by, as Host headers have it; undefined for what is no name or address alone.
+ * @param text such as api.example.com
+ */
+export function publicHost(text: string): string | undefined {
+  const name = text.toLowerCase()
+  if (isIP(name) !== 0) return urlHost(name)
+  const labels = name.split('.')
+  const isName = name.length <= 253 && labels.every((label) => /^(?!-)[a-z0-9-]{1,63}(?<!-)$/.test(label))
+  // The last label of a name has a letter, or parsers of URLs take the name for an address.
+  return isName && /[a-z]/.test(labels.at(-1) as string) ? name : undefined
+}
+
+/** Where a server listens, and the names that a proxy before it is reached by. */
+export interface ServerAddress {
+  host: string
+  port: number
+  /** As `publicHost` gives them; their ports are those of the proxy. */
+  publicHosts?: readonly string[]
+}
+
+/**
  * True if a Host header names the server that listens on this address and port: by its own names, or by a bare IP address.
  * A domain that an attacker points here does not.
  */
 export function isOwnHost(
   given: string | undefined,
-  { host, port }: { host: string; port: number },
+  { host, port, publicHosts = [] }: ServerAddress,
 ): boolean {
   const known = [...LOOPBACK, urlHost(host)].map((name) => `${name}:${port}`)
   if (given === undefined || known.includes(given)) return given !== undefined
+  if (publicHosts.includes(given.toLowerCase().replace(/:\d{1,5}$/, ''))) return true
   if (isLoopback(host)) return false
   const name = given.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
   return isIP(name) !== 0

@@ -1,6 +1,6 @@
 /** Checks every request before its route does: whom it is for, where it comes from, and its key. */
 import type { Context } from 'hono'
-import { isOwnHost, sameSecret } from '../core/hosts.js'
+import { isOwnHost, type ServerAddress, sameSecret } from '../core/hosts.js'
 import { ApiError } from './errors.js'
 
 /** Routes that tell nothing of the data. */
@@ -10,7 +10,7 @@ const WITHOUT_KEY = ['/', '/health', '/ready']
 export interface Guarded {
   token: string
   /** The address that the server listens on; its port is known once it listens. */
-  address: { host: string; port: number }
+  address: ServerAddress
   /** False while the server starts or stops. */
   isReady: () => boolean
 }
@@ -23,10 +23,12 @@ export function guard(context: Context, { token, address, isReady }: Guarded): v
   const { pathname } = new URL(context.req.url)
   if (WITHOUT_KEY.includes(pathname)) return
   const origin = header('origin')
-  if (
-    (origin !== undefined && origin !== `http://${header('host')}`) ||
-    header('sec-fetch-site') === 'cross-site'
-  )
+  // A proxy may have taken TLS and the name of the page away.
+  const own = [header('host'), ...(address.publicHosts ?? [])].flatMap((name) => [
+    `http://${name}`,
+    `https://${name}`,
+  ])
+  if ((origin !== undefined && !own.includes(origin)) || header('sec-fetch-site') === 'cross-site')
     throw new ApiError(403, 'Requests of other sites are refused.', 'origin_refused')
   const given = header('authorization')?.replace(/^Bearer\s+/i, '') ?? header('api-key')
   if (!sameSecret(given, token))

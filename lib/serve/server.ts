@@ -6,8 +6,9 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { createAdaptorServer } from '@hono/node-server'
 import { ConfigError } from '../core/errors.js'
-import { isLoopback, listenError, urlHost } from '../core/hosts.js'
+import { isLoopback, listenError, publicHost, urlHost } from '../core/hosts.js'
 import { once } from '../core/once.js'
+import { quote } from '../core/quote.js'
 import { PRIVATE, writeFileWhole } from '../io/atomic.js'
 import type { Model } from '../model/model.js'
 import { lockRun } from '../train/folders/run-lock.js'
@@ -52,6 +53,8 @@ export interface ServeOptions {
   tuned?: readonly TunedModel[]
   /** Default: the one of the data folder, which is made by its first server. */
   token?: string
+  /** Names that a proxy before the server is reached by, without ports. */
+  publicHosts?: readonly string[]
   /** Most milliseconds that answers in progress may take after a stop; default 10,000. */
   stopTimeout?: number
   /** Called with requests that are over, changes of jobs, and errors of the server. */
@@ -78,11 +81,9 @@ export interface Service {
 export async function serve(options: ServeOptions): Promise<Service> {
   const { host = '127.0.0.1', port = 0, data, log = () => undefined, stopTimeout = STOP_MS } = options
   await mkdir(data, { recursive: true, mode: 0o700 })
+  const publicHosts = (options.publicHosts ?? []).map(knownHost)
   const token = options.token ?? (await ownToken(join(data, 'token')))
-  if (!isLoopback(host) && token.length < LEAST_TOKEN)
-    throw new ConfigError(
-      `the token has ${token.length} characters, and ${host} can be reached by others; use one of at least ${LEAST_TOKEN}, or none to have one made.`,
-    )
+  checkToken(token, isLoopback(host) ? publicHosts[0] : host)
   const lock = await lockRun(data)
   let server: Server | undefined
   let trainer: Trainer | undefined
@@ -96,7 +97,7 @@ export async function serve(options: ServeOptions): Promise<Service> {
     const jobs = await Jobs.open(join(data, 'jobs'), files, models, memory)
     jobs.told = (job) => log({ event: 'job', id: job.id, status: stateOf(job) })
     const metrics = new Metrics()
-    const address = { host, port }
+    const address = { host, port, publicHosts }
     const inProgress = new InProgress()
     let stopping = false
     const app = appOf({
@@ -131,6 +132,30 @@ export async function serve(options: ServeOptions): Promise<Service> {
     lock.release()
     throw error
   }
+}
+
+function knownHost(given: string): string {
+  const name = publicHost(given)
+  if (name !== undefined) return name
+  throw new ConfigError(
+    `${quote(given)} is no name of a host; expected one such as api.example.com, without https://, port, and path.`,
+  )
+}
+
+/** @param open what others can reach the server by; undefined if they cannot */
+function checkToken(token: string, open: string | undefined): void {
+  if (token === '')
+    throw new ConfigError(
+      'the token of --token, --token-file, or LOWRANK_TOKEN is empty; give one, or none to have one made.',
+    )
+  if (!/^[!-~]+$/.test(token))
+    throw new ConfigError(
+      'the token has spaces, line breaks, or characters beyond ASCII, which no request can send; use letters and digits.',
+    )
+  if (open !== undefined && token.length < LEAST_TOKEN)
+    throw new ConfigError(
+      `the token has ${token.length} characters, and ${open} can be reached by others; use one of at least ${LEAST_TOKEN}, or none to have one made.`,
+    )
 }
 
 /** A token that survives the server, so that clients need not be told another one. */

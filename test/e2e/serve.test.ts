@@ -1,7 +1,7 @@
 /** `lowrank serve` as its users have it: killed at any moment, stopped, and started again. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -262,6 +262,51 @@ describe('lowrank serve', () => {
       .split('\n')
       .map((line) => JSON.parse(line) as { level: string })
     expect(errors.filter(({ level }) => level === 'error')).toHaveLength(1)
+  })
+
+  test('takes its key from a file, which it prints nowhere', async () => {
+    const folder = scratchFolder()
+    const data = join(folder, 'data')
+    const file = join(folder, 'key')
+    const key = `sk-${'k'.repeat(40)}`
+    writeFileSync(file, `${key}\n`)
+    const args = ['serve', '--model', BASE, '--data', data, '--token-file', file]
+    let status: Promise<number> | undefined
+    const { code, stdout, stderr } = await lowrank([...args, '--public-host', 'api.example.com'], {
+      env: { LOWRANK_TOKEN: 'of the environment' },
+      watch(child, { stdout }) {
+        const url = /base URL {2}(\S+)/.exec(stdout)?.[1]
+        if (url === undefined || status !== undefined) return
+        status = fetch(`${url}/models`, { headers: { authorization: `Bearer ${key}` } }).then((response) => {
+          send(child, 'SIGTERM')
+          return response.status
+        })
+      },
+    })
+    expect([code, await status]).toEqual([0, 200])
+    expect(stdout).toContain(`API key   in ${file}\n`)
+    expect(stdout).toMatch(/^page {6}http:\/\/127\.0\.0\.1:\d+\/$/m)
+    expect(stdout + stderr).not.toContain(key)
+    expect(existsSync(join(data, 'token'))).toBe(false)
+
+    const refused = async (text: string, ...more: string[]) => {
+      writeFileSync(file, text)
+      const ended = await lowrank([...args, ...more])
+      expect(ended.code).toBeGreaterThan(0)
+      return ended.stderr
+    }
+    for (const empty of ['', '\n', '\r\n'])
+      expect(await refused(empty)).toContain(`${file} is empty; expected the key of clients in one line`)
+    const odd = await refused(`${key}\nsecond line\n`)
+    expect(odd).toContain('the token has spaces, line breaks')
+    expect(odd).not.toContain('second line')
+    expect(await refused('x'.repeat(5000))).toContain(file)
+    expect(await refused(key, '--token', key)).toContain('--token and --token-file exclude each other')
+    expect(await refused(key, '--public-host', 'https://a.b')).toContain('is no name of a host')
+    expect((await lowrank([...args.slice(0, -1), folder])).stderr).toContain('not a regular file')
+    expect((await lowrank([...args.slice(0, -1), join(folder, 'none')])).stderr).toContain('does not exist')
+    const unset = await lowrank(args.slice(0, -2), { env: { LOWRANK_TOKEN: '' } })
+    expect(unset.stderr).toContain('LOWRANK_TOKEN is empty')
   })
 
   test('refuses what it cannot serve, and says what to do', async () => {
