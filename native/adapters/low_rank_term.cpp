@@ -81,10 +81,25 @@ int64_t LowRank::ranks_in_use(int64_t wanted) const {
   return ranks_.of(wanted);
 }
 
-void LowRank::fold(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const {
+Fold LowRank::fold_of(const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const {
   const int64_t active = ranks_in_use(adapter.rank);
-  run.launch(Fold{site_.out, ranks_.all, active, ranks_.scale_at(active), weight, adapter.value(b_),
-                  adapter.value_if(d_), adapter.value_if(mask_), adapter.value_if(b_gain_), gains, out});
+  return {site_.out,
+          ranks_.all,
+          active,
+          ranks_.scale_at(active),
+          weight,
+          adapter.value(b_),
+          adapter.value_if(d_),
+          adapter.value_if(mask_),
+          adapter.value_if(b_gain_),
+          gains,
+          out};
+}
+void LowRank::fold(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const {
+  run.launch(fold_of(adapter, weight, gains, out));
+}
+LowRankPart LowRank::part(const AdapterRun& adapter) const {
+  return {0, 0, factor_a(adapter), fold_of(adapter, adapter.weight, {}, {})};
 }
 
 bool LowRank::snapshot_acts(const Run& run, const AdapterRun& adapter) const {

@@ -19,6 +19,8 @@ class LowRank final : public Term {
   int64_t hidden_cols(const PlanOptions&) const override { return ranks_.all; }
   bool joins(const PlanOptions&) const override { return !has_snapshot(); }
   bool adds_alone() const override { return magnitude_ < 0; }
+  int64_t ranks_by_row() const override { return adds_alone() && !has_snapshot() ? ranks_.all : 0; }
+  LowRankPart part(const AdapterRun& adapter) const override;
   void forward(Run& run, AdapterRun& adapter, Product& product) const override;
   void backward(Planner& plan, int dy, GradientTerm& share) const override;
   void input_gradient(Run& run, AdapterRun& adapter, InputGradient& gradient) const override;
@@ -48,6 +50,7 @@ class LowRank final : public Term {
   bool drops(const Run& run) const { return dropout_ > 0 && run.training(); }
   bool snapshot_acts(const Run& run, const AdapterRun& adapter) const;
   Factor factor_a(const AdapterRun& adapter) const;
+  Fold fold_of(const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const;
   Factor snapshot_a(const AdapterRun& adapter, int64_t rows) const;
   void fold_snapshot(Run& run, const AdapterRun& adapter, float weight, Ptr<float> gains, Ptr<float> out) const;
   std::vector<float> folded(const Adapter& adapter, int64_t active) const;

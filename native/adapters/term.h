@@ -103,6 +103,11 @@ class Term {
   /// True if it adds the same to a product whatever other adapters the session has.
   virtual bool adds_alone() const { return false; }
 
+  /// Its ranks where rows of one product may each have terms of their own; 0 where they may not.
+  virtual int64_t ranks_by_row() const { return 0; }
+  /// What it adds to some of such rows.
+  virtual LowRankPart part(const AdapterRun&) const { return {}; }
+
   virtual void forward(Run& run, AdapterRun& adapter, Product& product) const = 0;
   /// Emits the steps that add to its gradients; `share` is its contribution to the input gradient.
   /// @param dy the gradient at the layer's output before row scaling

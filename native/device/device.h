@@ -20,8 +20,8 @@ class KernelSizes {
   virtual int64_t workspace(const Kernel& kernel) const = 0;
   /// True if products are faster where their operands lie beside each other in the same rows.
   virtual bool joins_operands() const { return false; }
-  /// Most rows of a product of which each has the bits of a product with it alone.
-  virtual int64_t rows_as_one() const { return 1; }
+  /// True if GemmNtByRow takes a reduction over `depth` and so many ranks of the parts of each row.
+  virtual bool multiplies_by_row(int64_t /*depth*/, int64_t /*ranks*/) const { return true; }
   /// Number of threads that kernels have workspace for.
   virtual int threads() const { return 1; }
 };

@@ -11,12 +11,15 @@ struct Fold {
   int64_t rows, rank, active;
   float scale, weight;
   Ptr<float> b, d, mask, b_gain, row_gains, out;
-  void operands(Operands& see) const {
+  void reads(Operands& see) const {
     see.reads(f32_matrix(b, rank), rows, active);
     see.reads(d, active);
     see.reads(mask, active);
     see.reads(b_gain, rows);
     see.reads(row_gains, rows);
+  }
+  void operands(Operands& see) const {
+    reads(see);
     see.writes(out, rows * active);
   }
 };

@@ -38,6 +38,14 @@ void GroupedGemmNt::operands(Operands& see) const {
     see_output(see, each.to, each.m, each.n);
   }
 }
+void GemmNtByRow::operands(Operands& see) const {
+  see_segments(see, {&base, 1}, m, true);
+  for (const LowRankPart& part : parts) {
+    see.reads(part.a);
+    part.b.reads(see);
+  }
+  see_output(see, to, m, n);
+}
 void GemmNn::operands(Operands& see) const {
   see_segments(see, segments, m, false);
   see_output(see, to, m, n);

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "core/precision.h"
+#include "kernels/factors.h"
 #include "kernels/operands.h"
 
 namespace lowrank {
@@ -47,6 +48,29 @@ struct GroupedGemmNt {
   double multiply_adds() const {
     double sum = 0;
     for (const GemmNt& each : products) sum += each.multiply_adds();
+    return sum;
+  }
+};
+/// What an adapter adds to some rows of a product: y += (x a^T) b^T, with x a^T rounded as an operand.
+struct LowRankPart {
+  int64_t row = 0, rows = 0;  // of x and y: the first, and their number
+  Factor a;                   // [rank, k], fp32
+  Fold b;                     // [n, rank]; where it is folded is up to the device
+};
+/// y[m, n] = x[m, k] w[n, k]^T (+ parts) (+ bias) (+ residual), each row with the bits that GemmNt gives it alone, with
+/// its parts as further segments in their order.
+struct GemmNtByRow {
+  static constexpr const char* kName = "gemm_nt_by_row";
+  static constexpr bool kNeedsRoom = true;
+  Precision precision;
+  int64_t m, n;
+  Segment base;
+  std::span<const LowRankPart> parts;
+  Output to;
+  void operands(Operands& see) const;
+  double multiply_adds() const {
+    double sum = product_adds(m, n, base.w.cols);
+    for (const LowRankPart& p : parts) sum += product_adds(p.rows, p.a.rows, p.a.cols + n);
     return sum;
   }
 };

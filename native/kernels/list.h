@@ -61,6 +61,7 @@
   X(GatedUnitBackward) \
   X(GemmNt) \
   X(GroupedGemmNt) \
+  X(GemmNtByRow) \
   X(GemmNn) \
   X(ReduceTokens) \
   X(Kronecker) \
@@ -111,6 +112,7 @@
   X(FoldGradient) \
   X(GemmNt) \
   X(GroupedGemmNt) \
+  X(GemmNtByRow) \
   X(GemmNn) \
   X(ReduceTokens) \
   X(Kronecker) \
@@ -130,6 +132,6 @@
 
 namespace lowrank {
 
-inline constexpr int kKernels = 73;
+inline constexpr int kKernels = 74;
 
 }  // namespace lowrank

@@ -45,6 +45,7 @@ using Kernel = std::variant<
     GatedUnitBackward,
     GemmNt,
     GroupedGemmNt,
+    GemmNtByRow,
     GemmNn,
     ReduceTokens,
     Kronecker,

@@ -54,6 +54,8 @@ Product product_of(const Run& run, const Step& s) {
   }
   return {s, site_of(run, s.node), {{run.matrix(s.x), run.weight(node.weight)}}, to};
 }
+/// The linears of a step.
+std::span<const Step> members_of(const Step& s) { return s.group.empty() ? std::span(&s, 1) : std::span(s.group); }
 GemmNt gemm_of(const Run& run, const Product& product) {
   return {run.precision(), run.tokens, product.site.out, product.segments, product.to};
 }
@@ -62,12 +64,52 @@ void add_terms(Run& run, Product& product) {
             [&](const Term& term, AdapterRun& adapter) { term.forward(run, adapter, product); });
 }
 
+/// Calls with each range of rows that an adapter acts on: all of them while planning.
+template <class Visit>
+void each_range(const Run& run, int32_t adapter, Visit&& visit) {
+  if (run.counting) return visit(0, run.plan.options.head_rows);
+  const auto& rows = run.window.of_rows;
+  const auto uses = [&](const std::vector<int32_t>* own) {
+    return std::binary_search(own->begin(), own->end(), adapter);
+  };
+  for (auto begin = rows.begin(); begin != rows.end();) {
+    begin = std::find_if(begin, rows.end(), uses);
+    const auto end = std::find_if_not(begin, rows.end(), uses);
+    if (begin != end) visit(begin - rows.begin(), end - begin);
+    begin = end;
+  }
+}
+
+/// The same for rows of several texts, of which each has adapters of its own.
+void run_by_row(Run& run, const Step& s) {
+  for (const Step& each : members_of(s)) {
+    const std::vector<AdapterSite>& sites = run.plan.sites[each.node];
+    std::vector<LowRankPart> parts;
+    for (size_t i = 0; i < sites.size(); ++i)
+      each_range(run, static_cast<int32_t>(i), [&](int64_t row, int64_t rows) {
+        for (const Term* term : sites[i].terms) {
+          LowRankPart& part = parts.emplace_back(term->part(*run.adapters[i]));
+          part.row = row;
+          part.rows = rows;
+        }
+      });
+    const Product product = product_of(run, each);
+    const int64_t rows = run.counting ? run.plan.options.head_rows : run.tokens;
+    run.launch(GemmNtByRow{run.precision(), rows, product.site.out, product.segments.front(), parts, product.to});
+  }
+}
+
 /// x -> y, aux = h, residual; tail: h of terms; x2 = y before its rows are scaled. Members of a group share x's tail
 /// and workspace for its dropout.
 void run_forward(Run& run, const Step& s) {
+  if (!run.window.of_rows.empty()) return run_by_row(run, s);
+  if (run.counting && s.by_row) {
+    const Layout::Scope scope(*run.room);
+    run_by_row(run, s);
+  }
   std::deque<RowScale> scales;
   std::vector<Product> products;
-  for (const Step& each : s.group.empty() ? std::span(&s, 1) : std::span(s.group)) {
+  for (const Step& each : members_of(s)) {
     Product product = product_of(run, each);
     if (!products.empty()) product.hidden = products.back().hidden;
     if (each.x2 >= 0)
@@ -170,6 +212,20 @@ std::vector<int> group_of(const Planner& plan, int index) {
   return group;
 }
 
+/// True for a linear whose rows may each have adapters of their own.
+bool multiplies_by_row(const Planner& plan, int index) {
+  int64_t most = 0;
+  for (const AdapterSite& site : plan.sites(index)) {
+    int64_t ranks = 0;
+    for (const Term* term : site.terms) {
+      if (term->ranks_by_row() == 0) return false;
+      ranks += term->ranks_by_row();
+    }
+    most = std::max(most, ranks);
+  }
+  return plan.multiplies_by_row(plan.cols(plan.node(index).inputs[0]), most);
+}
+
 /// @param tail of its input, or -1
 Step forward_step(Planner& plan, int index, Phase phase, int tail) {
   const Node& node = plan.node(index);
@@ -191,6 +247,7 @@ Step forward_step(Planner& plan, int index, Phase phase, int tail) {
     if (keeps) step.writes.push_back(step.aux = plan.hidden(index, width));
   }
   if (scaled) step.writes.push_back(step.x2 = unscaled_output(plan, index, phase, step.y));
+  step.by_row = multiplies_by_row(plan, index);
   plan.read_weight(step, index);
   return step;
 }
@@ -221,6 +278,7 @@ void forward(Planner& plan, int index, Phase phase) {
     step.touches.insert(step.touches.end(), each.touches.begin(), each.touches.end());
   }
   plan.lay_beside("outputs of all readers of " + node.path + " input", outputs);
+  step.by_row = std::all_of(group.begin(), group.end(), [](const Step& each) { return each.by_row; });
   step.group = std::move(group);
   plan.push(std::move(step));
 }

@@ -36,8 +36,11 @@ void logits(Run& run, const Matrix& x, int64_t rows, const Factor& head, Ptr<flo
     const int64_t count = std::min(slice, vocab - begin);
     const auto held = run.device->hold({head.weight, begin, begin + count});
     const Segment segment{x, head.slice(begin, count)};
-    run.launch(
-        GemmNt{run.precision(), rows, count, {&segment, 1}, {{(out + begin).as<std::byte>(), DType::f32, vocab}}});
+    const Output to{{(out + begin).as<std::byte>(), DType::f32, vocab}};
+    if (run.side_by_side)
+      run.launch(GemmNtByRow{run.precision(), rows, count, segment, {}, to});
+    else
+      run.launch(GemmNt{run.precision(), rows, count, {&segment, 1}, to});
   }
 }
 
@@ -121,7 +124,7 @@ void run_logits(Run& run, const Step& s) {
 constexpr StepKind kLoss{"head_loss", run_loss};
 constexpr StepKind kLosses{"head_losses", run_losses};
 constexpr StepKind kGradients{"head_gradients", run_gradients};
-constexpr StepKind kLogits{"head_logits", run_logits, false, RowsOf::head};
+constexpr StepKind kLogits{"head_logits", run_logits};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);

@@ -97,6 +97,11 @@ class Planner {
   }
   /// True if the device multiplies operands as one where they lie beside each other.
   bool joins_operands() const { return null_.sizes().joins_operands(); }
+  /// True if texts are continued side by side, each row with adapters of its own.
+  /// @param ranks of an adapter
+  bool multiplies_by_row(int64_t depth, int64_t ranks) const {
+    return options_.mode == Mode::forward && null_.sizes().multiplies_by_row(depth, kMostAdapters * ranks);
+  }
   /// Lays operands of tokens beside each other in the rows of one buffer, if the device joins them: of the wider one in
   /// which one of them lies already, else of a new one.
   void lay_beside(const std::string& name, const std::vector<int>& operands) { buffers_.lay_beside(name, operands); }

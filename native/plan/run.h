@@ -47,11 +47,15 @@ class AdapterRun {
   bool last_rank_only = false;
 };
 
+/// Most adapters of a row that is multiplied beside rows with others.
+inline constexpr int64_t kMostAdapters = 8;
+
 /// A part of the rows of a call. Buffers begin there.
 struct RowWindow {
-  int64_t token = 0, head = 0;
-  int64_t cache = 0;                             // first token of the text in the cache
-  const std::vector<int32_t>* in_use = nullptr;  // the adapters of its rows; null: all
+  int64_t token = 0;
+  int64_t cache = 0;                                          // first token of the text in the cache
+  const std::vector<int32_t>* in_use = nullptr;               // the adapters of its rows; null: all
+  std::span<const std::vector<int32_t>* const> of_rows = {};  // those of each row, where they differ
 };
 
 /// Messages at the ends of a part of a model: hidden states on their way to the head, and gradients on their way back.
@@ -76,6 +80,7 @@ class Run {
   std::span<AdapterRun* const> adapters;
   uint64_t seed = 0, step = 0, micro_step = 0;
   RowWindow window;
+  bool side_by_side = false;  // rows are of several texts, and each has the bits that it has alone
   /// True if an adapter acts on the rows of the window.
   bool uses(size_t adapter) const {
     return window.in_use == nullptr ||
@@ -101,7 +106,7 @@ class Run {
   template <class T = std::byte>
   Ptr<T> at(int buffer) const {
     const Buffer& b = plan.buffers[buffer];
-    const int64_t first = b.rows == RowKind::tokens ? window.token : b.rows == RowKind::head ? window.head : 0;
+    const int64_t first = b.rows == RowKind::tokens ? window.token : 0;
     return (arena + b.offset + first * stride(b) * size_of(b.dtype)).template as<T>();
   }
   Matrix matrix(int buffer) const {

@@ -16,8 +16,7 @@ struct Step;
 /// How a step computes a call whose rows are of several texts, so that each has the bits that it has alone.
 enum class RowsOf : uint8_t {
   all,       // at once: no row knows of another
-  adapters,  // as many at a time as the device multiplies as it multiplies one, and those of one adapter
-  head,      // likewise the rows of logits
+  adapters,  // those of one text at a time, with its adapters; as one where the step is computed by row
   text,      // those of one text at a time, with its cache
 };
 
@@ -55,6 +54,7 @@ struct Step {
   int64_t offset = -1;  // in the file of offloaded activations
   int parameter = -1;   // of the trained adapter: the one to update, or whose gradient starts at zero
   bool accumulate = false;
+  bool by_row = false;         // each row may have adapters of its own
   const Term* term = nullptr;  // the term it belongs to
   std::vector<GradientTerm> terms;
   std::vector<Step> group;  // linears that read x and are computed as one

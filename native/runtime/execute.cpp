@@ -169,49 +169,44 @@ void Executor::run_step(const Step& step, Device& on) {
 
 void Executor::run(const std::vector<TextInput>& texts) {
   texts_ = &texts;
+  side_by_side = true;
   run();
 }
 
-/// Runs a step on the rows of some texts at a time; see RowsOf.
+/// Runs a step on the rows of one text at a time, or on those of several where each may have adapters of its own; see
+/// RowsOf.
 void Executor::run_rows(const Step& step) {
-  const std::vector<TextInput>& texts = *texts_;
-  const RowsOf rows = step.kind->rows;
   const auto tokens_of = [](const TextInput& text) { return static_cast<int64_t>(text.tokens.size()); };
-  const auto joins = [&](const TextInput& first, const TextInput& next) {
-    if (rows == RowsOf::head) return true;
-    return rows == RowsOf::adapters && next.adapters == first.adapters && tokens_of(first) == 1 && tokens_of(next) == 1;
+  const auto is_row = [&](const TextInput& text) {
+    return step.by_row && tokens_of(text) == 1 && text.adapters.size() <= kMostAdapters;
   };
-  const int64_t most = device->sizes().rows_as_one();
-  RowWindow at;
-  for (size_t i = 0; i < texts.size();) {
-    const TextInput& first = texts[i];
-    int64_t tokens = tokens_of(first), heads = first.wants_logits;
-    for (++i; i < texts.size() && joins(first, texts[i]); ++i) {
-      if ((rows == RowsOf::head ? heads + texts[i].wants_logits : tokens + 1) > most) break;
-      tokens += tokens_of(texts[i]);
-      heads += texts[i].wants_logits;
+  std::vector<const std::vector<int32_t>*> of_rows;
+  for (auto text = texts_->begin(); text != texts_->end();) {
+    of_rows.clear();
+    window.cache = text->begin;
+    window.in_use = &text->adapters;
+    past = text->past;
+    int64_t rows = tokens_of(*text);
+    if (is_row(*text)) {
+      for (; text != texts_->end() && is_row(*text); ++text) of_rows.push_back(&text->adapters);
+      rows = static_cast<int64_t>(of_rows.size());
+    } else {
+      ++text;
     }
-    at.cache = first.begin;
-    at.in_use = &first.adapters;
-    past = first.past;
-    run_window(step, at, tokens, heads);
-    at.token += tokens;
-    at.head += heads;
+    window.of_rows = of_rows;
+    run_window(step, rows);
+    window.token += rows;
   }
+  window = {};
 }
 
-void Executor::run_window(const Step& step, const RowWindow& at, int64_t rows, int64_t heads) {
-  const auto whole = std::tuple(tokens, head_rows, past, host_seqlens);
-  // Selected rows are numbered from the first token of the call.
-  window = at;
-  if (step.kind->rows == RowsOf::head) window.token = 0;
+void Executor::run_window(const Step& step, int64_t rows) {
+  const auto whole = std::tuple(tokens, past, host_seqlens);
   const std::vector<int32_t> cu{0, static_cast<int32_t>(rows)};
   tokens = rows;
-  head_rows = heads;
   host_seqlens = cu;
   execute(step);
-  window = {};
-  std::tie(tokens, head_rows, past, host_seqlens) = whole;
+  std::tie(tokens, past, host_seqlens) = whole;
 }
 
 /// State that is paged comes while the steps before the next update are computed.

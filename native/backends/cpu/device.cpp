@@ -35,7 +35,7 @@ CpuSizes::CpuSizes(int threads) : threads_(threads) {
   if (threads < 1) fail("CONFIG", "plan: threads is ", threads, "; expected at least 1");
 }
 
-int64_t CpuSizes::rows_as_one() const { return kFewRows; }
+bool CpuSizes::multiplies_by_row(int64_t depth, int64_t ranks) const { return fits_few_rows(depth, ranks); }
 
 int64_t CpuSizes::workspace(const Kernel& kernel) const {
   return std::visit(

@@ -17,7 +17,7 @@ class CpuSizes final : public KernelSizes {
   /// Throws Error("CONFIG") for a number that is none.
   explicit CpuSizes(int threads);
   int threads() const override { return threads_; }
-  int64_t rows_as_one() const override;
+  bool multiplies_by_row(int64_t depth, int64_t ranks) const override;
   int64_t workspace(const Kernel& kernel) const override;
 
  private:

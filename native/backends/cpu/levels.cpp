@@ -39,7 +39,7 @@ const Entry* entries() {
       {"avx2", sets.avx2, {Level::avx2, joined({&table_avx2, &gemm_avx2})}},
       {"avx512", sets.avx512, {Level::avx512, joined({&table_avx512, &gemm_avx512})}},
       {"avx512bf16", sets.avx512bf16, {Level::avx512bf16, joined({&table_avx512bf16, &gemm_avx512, &gemm_avx512bf16})}},
-      {"amx", amx, {Level::amx, joined({&table_avx512bf16, &table_amx, &gemm_avx512, &gemm_amx})}},
+      {"amx", amx, {Level::amx, joined({&table_avx512bf16, &table_amx, &gemm_avx512, &gemm_avx512bf16, &gemm_amx})}},
   };
 #else
 #if defined(__aarch64__)

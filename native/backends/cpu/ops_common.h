@@ -7,9 +7,15 @@
 
 #include "backends/cpu/table.h"
 #include "core/dtype.h"
+#include "core/factors.h"
 #include "core/pool.h"
 
 namespace lowrank::cpu {
+
+/// B with all that scales it, in memory.
+inline ScaledB scaled_b(const Fold& k) {
+  return {k.rank, k.active, k.scale, k.weight, host(k.b), host(k.d), host(k.mask), host(k.b_gain), host(k.row_gains)};
+}
 
 /// 16-bit elements by name, so that kernels can be written over the type of an element.
 struct Bf16 {

@@ -7,6 +7,7 @@
 #include "backends/cuda/multiply.h"
 #include "backends/cuda/weight.h"
 #include "core/math.h"
+#include "device/layout.h"
 
 namespace lowrank::cuda {
 namespace {
@@ -282,6 +283,16 @@ void run_group(Launcher& launcher, const GroupedGemmNt& k, const Group& g, Ptr<s
   }
 }
 
+/// Folded factors and operands of the parts of rows.
+int64_t workspace_of_parts(const GemmNtByRow& k) {
+  Layout room;
+  for (const LowRankPart& part : k.parts) {
+    room.take<float>(part.b.rows * part.b.active);
+    room.take<std::byte>(part.rows * part.a.rows * size_of(operand_of(k.precision)));
+  }
+  return room.bytes();
+}
+
 }  // namespace
 
 void run(Launcher& launcher, const GemmNt& k, Ptr<std::byte> workspace) {
@@ -291,6 +302,34 @@ void run(Launcher& launcher, const GroupedGemmNt& k, Ptr<std::byte> workspace) {
   const Group group = group_of(k);
   if (is_worth_it(launcher, k, group)) return run_group(launcher, k, group, workspace);
   for (const GemmNt& each : k.products) run(launcher, each, workspace);
+}
+/// A row at a time, as alone.
+void run(Launcher& launcher, const GemmNtByRow& k, Ptr<std::byte> workspace) {
+  Layout room(workspace, workspace_of_parts(k));
+  std::vector<Segment> parts;
+  for (const LowRankPart& part : k.parts) {
+    Fold fold = part.b;
+    fold.out = room.take<float>(fold.rows * fold.active);
+    run(launcher, fold, {});
+    const DType dtype = operand_of(k.precision);
+    const Matrix h{room.take<std::byte>(part.rows * part.a.rows * size_of(dtype)), dtype, part.a.rows};
+    parts.push_back({h, {k.n, fold.active, -1, 0, fold.out, fold.active}});
+  }
+  const Ptr<std::byte> rest = workspace + workspace_of_parts(k);
+  for (int64_t row = 0; row < k.m; ++row) {
+    std::vector<Segment> segments{{k.base.x.rows(row), k.base.w}};
+    for (size_t p = 0; p < parts.size(); ++p) {
+      const LowRankPart& part = k.parts[p];
+      if (row < part.row || row >= part.row + part.rows) continue;
+      const Segment through{k.base.x.rows(row), part.a}, &own = parts[p];
+      segments.push_back({own.x.rows(row - part.row), own.w});
+      run(launcher, GemmNt{k.precision, 1, part.a.rows, {&through, 1}, {segments.back().x}}, rest);
+    }
+    Output to = k.to;
+    to.y = to.y.rows(row);
+    if (to.residual) to.residual = to.residual + row * to.residual_ld;
+    run(launcher, GemmNt{k.precision, 1, k.n, segments, to}, rest);
+  }
 }
 void run(Launcher& launcher, const GemmNn& k, Ptr<std::byte> workspace) {
   run_product(launcher, product_of(k), workspace);
@@ -302,6 +341,17 @@ int64_t workspace(const Card& card, const GroupedGemmNt& k) {
                   multiply_workspace(card, GemmLayout::nt, g.precision, g.m, g.n, {&g.depth, 1});
   for (const GemmNt& each : k.products) bytes = std::max(bytes, workspace(card, each));
   return bytes;
+}
+int64_t workspace(const Card& card, const GemmNtByRow& k) {
+  std::vector<Segment> segments{k.base};
+  int64_t through = 0;
+  for (const LowRankPart& part : k.parts) {
+    const Segment x{k.base.x, part.a};
+    through = std::max(through, workspace(card, GemmNt{k.precision, 1, part.a.rows, {&x, 1}, {}}));
+    segments.push_back(
+        {{{}, operand_of(k.precision), part.a.rows}, {k.n, part.b.active, -1, 0, part.b.b, part.b.active}});
+  }
+  return workspace_of_parts(k) + std::max(through, workspace(card, GemmNt{k.precision, 1, k.n, segments, k.to}));
 }
 int64_t workspace(const Card& card, const GemmNn& k) { return workspace_of(card, product_of(k)); }
 

@@ -612,4 +612,27 @@ const recomputing = [
   ),
 ]
 
-export const native = [...optimizers, ...adapters, ...model, ...quantization, ...recomputing]
+const byRow = (file, find, replace, what) =>
+  fault(file, 'test/lib/train/decoding/batch.test.ts', find, replace, what)
+const rows = [
+  byRow(
+    cpu('gemm/gemm_by_row.inl'),
+    'for (const LowRankPart& part : k.parts) {\n      add_part(',
+    'for (LowRankPart part : k.parts) {\n      part.row = 0;\n      add_part(',
+    "rows beside each other get the first rows' adapters",
+  ),
+  byRow(
+    cpu('gemm/gemm_by_row.inl'),
+    'hidden + (first + i) * ld);',
+    'hidden + i * ld);',
+    'rows of one adapter share what it makes of the first of them',
+  ),
+  byRow(
+    'native/ops/linear.cpp',
+    'const auto end = std::find_if_not(begin, rows.end(), uses);',
+    'const auto end = rows.end();',
+    'an adapter acts on the rows behind its own',
+  ),
+]
+
+export const native = [...optimizers, ...adapters, ...model, ...quantization, ...recomputing, ...rows]

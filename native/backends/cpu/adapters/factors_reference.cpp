@@ -2,13 +2,13 @@
 
 #include <algorithm>
 
+#include "backends/cpu/ops_common.h"
 #include "backends/cpu/table.h"
 
 namespace lowrank::cpu {
 
 void reference(const Cpu& cpu, const Fold& k) {
-  const ScaledB factors{k.rank,    k.active,     k.scale,        k.weight,         host(k.b),
-                        host(k.d), host(k.mask), host(k.b_gain), host(k.row_gains)};
+  const ScaledB factors = scaled_b(k);
   cpu.pool.for_range(k.rows, std::max<int64_t>(1, 32768 / k.active),
                      [&](int64_t begin, int64_t end) { fold_rows(factors, begin, end, host(k.out)); });
 }

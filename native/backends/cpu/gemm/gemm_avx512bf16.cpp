@@ -48,6 +48,8 @@ namespace {
 
 #include "backends/cpu/gemm/gemm_vectors_bf16.inl"
 
+#include "backends/cpu/gemm/gemm_by_row.inl"
+
 #include "backends/cpu/gemm/gemm_sums.inl"
 
 #include "backends/cpu/gemm/gemm_tokens_bf16.inl"
@@ -57,6 +59,10 @@ void run(const Cpu& cpu, const GemmNt& k) {
   const SegmentViews segments(cpu, k.segments);
   if (few_rows<Bf16Dots>(k.m, segments)) return multiply_few_rows<Bf16Dots>(cpu, k.m, k.n, segments, k.to);
   multiply<DotTiles, true>(cpu, k.m, k.n, segments, k.to);
+}
+
+void run(const Cpu& cpu, const GemmNtByRow& k) {
+  k.precision == Precision::f32 ? run_of(gemm_avx512, cpu, k) : multiply_by_row<Bf16Dots>(cpu, k);
 }
 
 void run(const Cpu& cpu, const GemmNn& k) {

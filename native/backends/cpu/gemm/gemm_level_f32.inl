@@ -10,6 +10,8 @@
 
 #include "backends/cpu/gemm/gemm_vectors.inl"
 
+#include "backends/cpu/gemm/gemm_by_row.inl"
+
 #include "backends/cpu/gemm/gemm_sums.inl"
 
 #include "backends/cpu/gemm/gemm_tokens.inl"
@@ -21,6 +23,8 @@ void run(const Cpu& cpu, const GemmNt& k) {
   if (few_rows<Fp32Dots>(k.m, segments)) return multiply_few_rows<Fp32Dots>(cpu, k.m, k.n, segments, k.to);
   multiply<Fp32, true>(cpu, k.m, k.n, segments, k.to);
 }
+
+void run(const Cpu& cpu, const GemmNtByRow& k) { multiply_by_row<Fp32Dots>(cpu, k); }
 
 void run(const Cpu& cpu, const GemmNn& k) { multiply<Fp32, false>(cpu, k.m, k.n, SegmentViews(cpu, k.segments), k.to); }
 

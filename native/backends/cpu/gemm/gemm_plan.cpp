@@ -59,6 +59,18 @@ Grid choose_grid(int threads, int64_t panels, int64_t tiles, double decode_cost,
   return best;
 }
 
+int64_t hidden_ld(const LowRankPart& part) { return round_up(part.a.rows, int64_t{32}); }
+int64_t hidden_bytes(const LowRankPart& part) {
+  return part.rows * hidden_ld(part) * static_cast<int64_t>(sizeof(float));
+}
+
+/// Activations of few rows, in fp32 and with the sums of their groups, and those of at most sixteen parts.
+bool fits_few_rows(int64_t depth, int64_t ranks) {
+  constexpr int64_t kParts = 16, kPadding = 32;
+  const int64_t activations = depth + depth / 16 + 3 * kPadding, hidden = ranks + kParts * kPadding;
+  return kFewRows * (activations + hidden) * static_cast<int64_t>(sizeof(float)) <= kGroupBytes && depth <= kTileBytes;
+}
+
 SegmentViews::SegmentViews(const Cpu& cpu, std::span<const Segment> segments) {
   if (segments.size() > kUsual) more_.resize(segments.size());
   views_ = {segments.size() > kUsual ? more_.data() : usual_, segments.size()};
@@ -91,6 +103,13 @@ int64_t workspace(const GroupedGemmNt& k, int threads) {
   int64_t most = 0;
   for (const GemmNt& each : k.products) most = std::max(most, workspace(each, threads));
   return most;
+}
+
+/// The threads' own, then the operands of all parts.
+int64_t workspace(const GemmNtByRow& k, int threads) {
+  int64_t hidden = 0;
+  for (const LowRankPart& part : k.parts) hidden += hidden_bytes(part);
+  return threads * kThreadBytes + hidden;
 }
 
 int64_t workspace(const GemmNn& k, int threads) {

@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "kernels/gemm.h"
+
 namespace lowrank::cpu {
 
 /// Bytes of one thread's buffer of decoded weights: half of a 2 MiB second-level cache.
@@ -28,6 +30,13 @@ inline constexpr int64_t kThreadBytes = kGroupBytes + kTileBytes + kCarriedBytes
 
 /// Most rows of a product that are multiplied vector by vector, without panels.
 inline constexpr int64_t kFewRows = 4;
+
+/// True if products of few rows over so long a reduction, with parts of so many ranks, are multiplied so in any format.
+bool fits_few_rows(int64_t depth, int64_t ranks);
+
+/// The operands x a^T of a part in fp32: elements from row to row, and bytes of all of them.
+int64_t hidden_ld(const LowRankPart& part);
+int64_t hidden_bytes(const LowRankPart& part);
 
 /// Part [begin, begin + count) of one segment's reduction.
 struct Piece {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backends/cpu/gemm/gemm.h"
+#include "backends/cpu/gemm/gemm_plan.h"
 #include "backends/cpu/reference.h"
 
 namespace lowrank::cpu {
@@ -52,6 +53,36 @@ void reference(const Cpu& cpu, const GemmNt& k) {
 
 void reference(const Cpu& cpu, const GroupedGemmNt& k) {
   for (const GemmNt& each : k.products) reference(cpu, each);
+}
+
+/// Row by row, with the parts of each as further segments.
+void reference(const Cpu& cpu, const GemmNtByRow& k) {
+  std::byte* hidden = cpu.room + cpu.pool.threads() * kThreadBytes;
+  std::vector<Matrix> operands;
+  std::vector<std::vector<float>> folded;
+  for (const LowRankPart& part : k.parts) {
+    const Matrix h{address_of(hidden), operand_of(k.precision), part.a.rows};
+    const Segment segment{k.base.x.rows(part.row), part.a};
+    reference(cpu, GemmNt{k.precision, part.rows, part.a.rows, {&segment, 1}, {h}});
+    hidden += hidden_bytes(part);
+    operands.push_back(h);
+    Fold fold = part.b;
+    fold.out = address_of(folded.emplace_back(static_cast<size_t>(fold.rows * fold.active)).data());
+    reference(cpu, fold);
+  }
+  for (int64_t row = 0; row < k.m; ++row) {
+    std::vector<Segment> segments{{k.base.x.rows(row), k.base.w}};
+    for (size_t p = 0; p < k.parts.size(); ++p) {
+      const LowRankPart& part = k.parts[p];
+      if (row < part.row || row >= part.row + part.rows) continue;
+      const Ptr<float> b = address_of(folded[p].data());
+      segments.push_back({operands[p].rows(row - part.row), {k.n, part.b.active, -1, 0, b, part.b.active}});
+    }
+    Output to = k.to;
+    to.y = to.y.rows(row);
+    to.residual = to.residual ? to.residual + row * to.residual_ld : to.residual;
+    reference(cpu, GemmNt{k.precision, 1, k.n, segments, to});
+  }
 }
 
 void reference(const Cpu& cpu, const GemmNn& k) {

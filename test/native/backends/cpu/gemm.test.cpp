@@ -1,6 +1,7 @@
 // The matrix kernels of every level this machine has, against sums in double over the decoded weights.
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -692,6 +693,92 @@ TEST("the gradient at a pair's Hadamard product is split over its two products, 
         CHECK_LE(second.error_of(other), 5e-6);
       }
     }
+  }
+}
+
+/// An adapter's factors with all that may scale them.
+struct Part {
+  int64_t rank;
+  std::vector<float> a, b, d, mask, b_gain;
+  LowRankPart view;
+
+  Part(int64_t row, int64_t rows, int64_t out, int64_t in, int64_t all, int64_t active, bool scaled)
+      : rank(all), a(normal(all * in)), b(normal(out * all)), d(normal(all)), mask(normal(all)), b_gain(normal(out)) {
+    const auto if_scaled = [&](const std::vector<float>& values) {
+      return scaled ? address_of(values.data()) : Ptr<float>();
+    };
+    view = {
+        row,
+        rows,
+        {active, in, -1, 0, address_of(a.data()), in},
+        {out, all, active, 0.7f, 1.3f, address_of(b.data()), if_scaled(d), if_scaled(mask), if_scaled(b_gain), {}, {}}};
+  }
+};
+
+/// One row alone: what its parts make of x as further segments of one product.
+void multiply_alone(Level level, Pool& pool, const GemmNtByRow& k, int64_t row, const lowrank::test::Views& weights) {
+  std::vector<Segment> segments{{k.base.x.rows(row), k.base.w}};
+  std::vector<std::vector<float>> folded, hidden;
+  for (const LowRankPart& part : k.parts) {
+    if (row < part.row || row >= part.row + part.rows) continue;
+    const int64_t rank = part.b.active;
+    Fold fold = part.b;
+    fold.out = address_of(folded.emplace_back(static_cast<size_t>(k.n * rank)).data());
+    launch(level, pool, fold);
+    const Ptr<float> room = address_of(hidden.emplace_back(static_cast<size_t>(rank)).data());
+    const Matrix h{room.as<std::byte>(), operand_of(k.precision), rank};
+    const Segment through{k.base.x.rows(row), part.a};
+    launch(level, pool, GemmNt{k.precision, 1, rank, {&through, 1}, {h}});
+    segments.push_back({h, {k.n, rank, -1, 0, fold.out, rank}});
+  }
+  Output to = k.to;
+  to.y = to.y.rows(row);
+  if (to.residual) to.residual = to.residual + row * to.residual_ld;
+  launch(level, pool, GemmNt{k.precision, 1, k.n, segments, to}, weights);
+}
+
+TEST("rows with parts of their own have the bits that each has alone, at every level, format and precision") {
+  Pool pool(2);
+  std::vector<std::pair<std::string, Weight>> bases;
+  for (const int64_t in : {576, 71}) {
+    for (const WeightFormat format : kFormats) bases.emplace_back(name_of(format), Weight(format, 200, in));
+    bases.emplace_back("four_bit, nested", Weight(WeightFormat::four_bit, 200, in, true));
+  }
+  for (const GgmlType type : {GgmlType::q8_0, GgmlType::q4_1, GgmlType::q6_k})
+    bases.emplace_back("ggml", Weight(type, 200, 768));
+  bases.emplace_back("long", Weight(WeightFormat::four_bit, 40, 28672));
+  for (const auto& [name, weight] : bases) {
+    const int64_t n = weight.view.rows, in = weight.view.cols;
+    // Rows 3 to 5 have two parts, row 6 has none, and the last part is cut by the rows that are taken at once.
+    const int64_t m = in > 1000 ? 17 : 39;
+    const Part parts[] = {{0, 6, n, in, 8, 8, false},
+                          {3, 3, n, in, 16, 5, true},
+                          {7, 1, n, in, 3, 3, false},
+                          {8, m - 8, n, in, 33, 33, true}};
+    const LowRankPart views[] = {parts[0].view, parts[1].view, parts[2].view, parts[3].view};
+    const std::vector<float> bias = normal(n), residual = normal(m * n);
+    every_level([&](Level level, Precision precision) {
+      const Activations x(operand_of(precision), m, in);
+      for (const DType type : {DType::f32, DType::bf16}) {
+        for (const bool has_parts : {true, false}) {
+          lowrank::test::Views weights;
+          const Segment base{x.view, weights.add(weight.view)};
+          const auto product = [&](std::vector<float>& y) {
+            Output to{{address_of(y.data()).as<std::byte>(), type, n}, address_of(bias.data())};
+            if (type == DType::f32) to.residual = address_of(y.data()), to.residual_ld = n;
+            return GemmNtByRow{precision, m, n, base, has_parts ? std::span(views) : std::span<const LowRankPart>(),
+                               to};
+          };
+          std::vector<float> together = residual, alone = residual;
+          launch(level, pool, product(together), weights);
+          for (int64_t row = 0; row < m; ++row) multiply_alone(level, pool, product(alone), row, weights);
+          if (std::memcmp(together.data(), alone.data(), together.size() * sizeof(float)) != 0)
+            lowrank::test::report(__FILE__, __LINE__,
+                                  name + " of " + std::to_string(in) + " columns at " + name_of(level) + ", " +
+                                      (has_parts ? "with" : "without") + " parts: other bits than alone");
+        }
+      }
+    });
   }
 }
 

@@ -27,7 +27,7 @@ TEST("each level has its own kernels, and else those of the reference") {
              "gated_delta_rule gated_delta_rule_backward "
              "rope gather_rows scatter_add_rows dropout dropout_backward scale_columns "
              "gated_unit gated_unit_backward "
-             "gemm_nt grouped_gemm_nt gemm_nn reduce_tokens "
+             "gemm_nt grouped_gemm_nt gemm_nt_by_row gemm_nn reduce_tokens "
              "kronecker kronecker_backward "
              "rms_norm rms_norm_backward "
              "add_pair split_pair "

@@ -1,4 +1,5 @@
 // Products on CUDA against float64 sums of factors that are rounded as the precision says.
+#include "backends/cuda/bench.h"
 #include "backends/cuda/runs.h"
 
 #include "backends/cuda/gemm_tiles.h"
@@ -438,6 +439,30 @@ TEST("CUDA adds and splits pairs as float64 does") {
       }
     }
   });
+}
+
+/// Two rows share a part, one has another besides, and one has none.
+auto product_by_row(Precision precision) {
+  return [=](Bench& bench) {
+    constexpr int64_t kM = 4, kN = 70, kK = 96, kAll = 8;
+    const DType operand = operand_of(precision);
+    const Matrix x = bench.matrix(operand, kM, kK);
+    const Factor w{kN, kK, -1, 0, bench.floats(kN * kK), kK};
+    static LowRankPart parts[2];
+    const int64_t active[] = {8, 3};
+    for (int i = 0; i < 2; ++i) {
+      const Ptr<float> a = bench.floats(kAll * kK), b = bench.floats(kN * kAll);
+      const Ptr<float> d = i == 0 ? Ptr<float>() : bench.floats(kAll);
+      parts[i] = {i, 2 - i, {active[i], kK, -1, 0, a, kK}, {kN, kAll, active[i], 0.5f, 1.5f, b, d, {}, {}, {}, {}}};
+    }
+    const Matrix y = bench.matrix(DType::f32, kM, kN);
+    return GemmNtByRow{precision, kM, kN, {x, w}, parts, {y, bench.floats(kN), y.data.as<float>(), kN}};
+  };
+}
+
+TEST("rows with parts of their own are multiplied as on the CPU") {
+  check_like_cpu(product_by_row(Precision::f32), {1e-5, 30});
+  check_like_cpu(product_by_row(Precision::bf16), {0.02, 30});
 }
 
 }  // namespace
