@@ -104,6 +104,22 @@ describe.each<{ precision: 'fp32' | 'bf16'; quantization: 'none' | 'nf4' }>([
     }
   })
 
+  it('each get those also where many of one adapter are beside each other', async () => {
+    const same = Array.from({ length: 13 }, (_, i): Ask => {
+      const own = i < 6 ? [1] : i < 12 ? [1, 2] : []
+      return { prompt: prompt(3 + i, i, vocab), limit: 8, adapters: own, sampling: greedy }
+    })
+    const expected: Awaited<ReturnType<typeof alone>>[] = []
+    for (const ask of same) expected.push(await alone(ask))
+    const batch = await Batch.open(model.base, adapters, CAPACITY, same.length)
+    try {
+      const found = await Promise.all(same.map((ask) => answer(batch.decoder(ask.adapters), ask)))
+      expect(found).toEqual(expected)
+    } finally {
+      await batch.close()
+    }
+  })
+
   it('reuse what a prompt has in common with another of the same adapters, and of no others', async () => {
     const batch = await Batch.open(model.base, adapters, CAPACITY, 4)
     try {
