@@ -106,14 +106,14 @@ describe("OpenAI's client", () => {
     const adapter = await own.loadAdapter(join(data, 'jobs', job.id, 'run'))
     const question = [{ role: 'user' as const, content: 'Say the number 7' }]
     const expected = await own.generate(question, { maxNewTokens: 12 })
-    own.use()
-    const plain = await own.generate(question, { maxNewTokens: 12 })
-    expect(adapter.trainableParameters).toBe(0)
     // The accuracy of the last evaluation is the one that the adapter of the run has.
     const { accuracy: measured } = await own.exactMatch(join(data, 'jobs', job.id, 'validation.jsonl'), {
       maxSeqLength: 64,
     })
     expect(Number(validAccuracy)).toBeCloseTo(measured, 10)
+    own.use()
+    const plain = await own.generate(question, { maxNewTokens: 12 })
+    expect(adapter.trainableParameters).toBe(0)
     await own.dispose()
     expect(plain.text).not.toBe(expected.text)
     const ask = (model: string) =>
