@@ -2,6 +2,7 @@
  * Lifetimes of native objects: pending work keeps an object alive, and use after disposal throws an error that names
  * it.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { DisposedError } from '../core/errors.js'
 import type { Job } from './addon.js'
 import { translatedAsync } from './errors.js'
@@ -70,4 +71,47 @@ export class Lifetime {
     this.#freed ??= Promise.allSettled(this.#pending).then(free)
     return this.#freed
   }
+}
+
+// Shares of the engine, which runs one call at a time for the whole process: while texts are being answered, training lets
+// them have as much time as it takes itself.
+
+/** Answers that take no step for so long do not need the engine. */
+const IDLE_MS = 10
+const POLL_MS = 1
+
+/** Calls that answer now, and the time of the last one's end. */
+let answering = 0
+let answered = Number.NEGATIVE_INFINITY
+/** When answers have had as much time as the last call of training. */
+let turnEnds = Number.NEGATIVE_INFINITY
+
+/** Runs a step of answers. */
+export async function answeringStep<T>(step: () => Promise<T>): Promise<T> {
+  answering++
+  try {
+    return await step()
+  } finally {
+    answering--
+    answered = performance.now()
+  }
+}
+
+const isTurnOfAnswers = (now: number) => now < turnEnds && (answering > 0 || now - answered < IDLE_MS)
+
+/** Runs a pass of training after the turn of answers; begins it at once if there are none. */
+export function trainingPass<T>(pass: () => Promise<T>): Promise<T> {
+  return isTurnOfAnswers(performance.now()) ? afterAnswers().then(() => timed(pass)) : timed(pass)
+}
+
+async function afterAnswers(): Promise<void> {
+  while (isTurnOfAnswers(performance.now())) await sleep(POLL_MS)
+}
+
+function timed<T>(pass: () => Promise<T>): Promise<T> {
+  const begin = performance.now()
+  return pass().finally(() => {
+    const now = performance.now()
+    turnEnds = now + (now - begin)
+  })
 }

@@ -4,7 +4,7 @@
  */
 import { type ActiveAdapter, type BaseModel, openActive } from '../../base/base.js'
 import type { Drawn, NativeSession, PlanOptions, TextInput } from '../../native/addon.js'
-import { settled } from '../../native/handles.js'
+import { answeringStep, settled } from '../../native/handles.js'
 import { STATE_BLOCKS } from '../../native/lists.js'
 import { closeSession } from '../../native/session.js'
 import { batchPlan, PREFILL_CHUNK } from '../../planning/plans.js'
@@ -302,17 +302,12 @@ export class Batch {
       takes.push({ text, input: this.#inputOf(text, tokens, past) })
     }
     if (takes.length === 0) return false
-    // Neighbors with the same adapters are multiplied together.
-    takes.sort((a, b) => order(a.text.adapters, b.text.adapters))
+    // Rows of one token are multiplied together, and neighbors with the same adapters by these.
+    const isPrompt = ({ input }: (typeof takes)[number]) => Number(input.tokens.length > 1)
+    takes.sort((a, b) => isPrompt(a) - isPrompt(b) || order(a.text.adapters, b.text.adapters))
+    const inputs = takes.map(({ input }) => input)
     const drawn = await this.#base.lifetime.use(() =>
-      settled(
-        () =>
-          this.#session.decode(
-            'batch',
-            takes.map(({ input }) => input),
-          ),
-        undefined,
-      ),
+      answeringStep(() => settled(() => this.#session.decode('batch', inputs), undefined)),
     )
     let next = 0
     for (const { text, input } of takes) {

@@ -11,7 +11,7 @@ import type {
   PlanOptions,
   Sampling,
 } from '../../native/addon.js'
-import { settled } from '../../native/handles.js'
+import { answeringStep, settled } from '../../native/handles.js'
 import { STATE_BLOCKS } from '../../native/lists.js'
 import { closeSession } from '../../native/session.js'
 import { decoderPlan } from '../../planning/plans.js'
@@ -199,7 +199,7 @@ export class Decoder implements Decodes {
   async #forward(input: ForwardInput, signal: AbortSignal | undefined): Promise<ForwardResult> {
     this.#stated = 0 // unless the call succeeds
     const result = await this.#base.lifetime.use(() =>
-      settled(() => this.#session.forward(this.#name, input), signal),
+      answeringStep(() => settled(() => this.#session.forward(this.#name, input), signal)),
     )
     this.#cached.push(...input.tokens)
     this.#stated = this.#cached.length

@@ -15,6 +15,7 @@ import type {
   TrainInput,
 } from '../../native/addon.js'
 import { translatedAsync } from '../../native/errors.js'
+import { trainingPass } from '../../native/handles.js'
 import { warnOfRemarks } from '../../native/remarks.js'
 import type { StepRules } from '../../strategies/strategy.js'
 import type { Made, Passes } from './passes.js'
@@ -100,12 +101,14 @@ export class Gradients {
       step.update ? this.#exclusively(step.step, work) : work()
     return this.#setup.passes.run(count, {
       pass: (index, lastOfStep) =>
-        updating(() => {
-          signal?.throwIfAborted()
-          const job = this.#pass(session, workOf(index), { ...inputOf(index), lastOfStep })
-          onBegun?.()
-          return job
-        }),
+        trainingPass(() =>
+          updating(() => {
+            signal?.throwIfAborted()
+            const job = this.#pass(session, workOf(index), { ...inputOf(index), lastOfStep })
+            onBegun?.()
+            return job
+          }),
+        ),
       forward: async (index) => {
         const input = { ...inputOf(index), ...arraysOf(workOf(index).batch), lossScale: 1 }
         await session.forwardStep(this.#setup.plans.once, input).promise
