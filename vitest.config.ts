@@ -103,7 +103,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/package/**', 'test/runtimes/**', 'test/real/**', ...wholeSweeps],
+          exclude: ['test/package/**', 'test/runtimes/**', 'test/real/**', 'test/clients/**', ...wholeSweeps],
           globalSetup: ['test/setup.ts', 'test/parity/drawn.ts'],
         },
       },
@@ -135,6 +135,17 @@ export default defineConfig({
         test: {
           name: 'package',
           include: ['test/package/**/*.test.ts'],
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
+        },
+      },
+      {
+        // Takes clients of OpenAI's API and of MCP from npm and PyPI; skips those that it cannot have.
+        extends: true,
+        test: {
+          name: 'clients',
+          include: ['test/clients/**/*.test.ts'],
+          globalSetup: ['test/setup.ts'],
           testTimeout: 600_000,
           hookTimeout: 600_000,
         },

@@ -1,14 +1,14 @@
 /** Event files as TensorBoard's own reader has them. */
 import { execFile } from 'node:child_process'
-import { existsSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
-import { packageRoot } from '../../lib/core/root.js'
 import { loadModel, lora } from '../../lib/index.js'
 import { readMetrics } from '../../lib/train/records/metrics-file.js'
 import { chats, tinyModel } from '../e2e/tiny-model.js'
 import { scratchFile, scratchFolder } from '../lib/scratch.js'
+import { pythonWith } from '../python.js'
 
 const PACKAGES = ['tensorboard==2.20.0', 'setuptools==75.8.0']
 const READ = `
@@ -21,23 +21,7 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
 
 const run = promisify(execFile)
 
-/** A Python with TensorBoard, or the reason why there is none. */
-async function reader(): Promise<{ python: string } | { skipped: string }> {
-  const folder = join(packageRoot, '.cache', 'tensorboard')
-  const python = join(folder, 'bin', 'python')
-  try {
-    if (!existsSync(python)) await run('python3', ['-m', 'venv', folder], { timeout: 300_000 })
-    await run(python, ['-m', 'pip', 'install', '-q', ...PACKAGES], { timeout: 600_000 })
-    return { python }
-  } catch (error) {
-    const { stderr, message } = error as { stderr?: string; message: string }
-    return {
-      skipped: `TensorBoard could not be installed with pip (${(stderr || message).split('\n').at(-1)})`,
-    }
-  }
-}
-
-const found = await reader()
+const found = await pythonWith('tensorboard', PACKAGES)
 if ('skipped' in found) console.warn(`Skipping TensorBoard's reader: ${found.skipped}`)
 
 it.skipIf('skipped' in found)('reads every number, also of a run that was stopped and resumed', async () => {

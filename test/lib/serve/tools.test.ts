@@ -1,5 +1,4 @@
 /** Tools, by OpenAI's client, the AI SDK, and LangChain.js, of a model that was trained on calls by a job. */
-import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createOpenAI } from '@ai-sdk/openai'
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
@@ -11,64 +10,24 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import * as z from 'zod'
 import { loadModel } from '../../../lib/model/load.js'
 import { scratchFolder } from '../scratch.js'
+import { both, called, callingModel, callingRows, question, result, second, tools } from './calling.js'
 import { type Asked, BASE, begun, ended, supervised, upload, withConfig } from './service.js'
-
-/** Calls as Hermes and Qwen write them. */
-const TEMPLATE = `{% if tools %}<|system|>{% for tool in tools %}{{ tool.function.name }} {% endfor %}<|end|>{% endif %}
-{%- for message in messages %}{{ '<|' + ('user' if message.role == 'tool' else message.role) + '|>' + message.content }}
-{%- for call in message.tool_calls or [] %}{{ '<tool_call>{"name": "' + call.function.name + '", "arguments": ' + (call.function.arguments | tojson) + '}</tool_call>' }}{% endfor %}{{ '<|end|>' }}{% endfor %}
-{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}`
-
-const tools: OpenAI.Chat.ChatCompletionFunctionTool[] = [
-  {
-    type: 'function',
-    function: {
-      name: 'weather',
-      description: 'The weather of a town',
-      parameters: { type: 'object', properties: { town: { type: 'string' } }, required: ['town'] },
-      strict: true,
-    },
-  },
-]
-const question = { role: 'user' as const, content: 'Rain in Bonn?' }
-const called = {
-  role: 'assistant' as const,
-  content: '',
-  tool_calls: [
-    { id: 'call_1', type: 'function' as const, function: { name: 'weather', arguments: '{"town":"Bonn"}' } },
-  ],
-}
-const both = { role: 'user' as const, content: 'Rain in Bonn and Ulm?' }
-const second = {
-  ...{ id: 'call_2', type: 'function' as const },
-  function: { name: 'weather', arguments: '{"town":"Ulm"}' },
-}
-const result = { role: 'tool' as const, tool_call_id: 'call_1', content: 'rain' }
 
 let asked: Asked
 let client: OpenAI
 let model: string
 beforeAll(async () => {
-  const folder = join(scratchFolder(), 'calling')
-  cpSync(BASE, folder, { recursive: true })
-  const config = join(folder, 'tokenizer_config.json')
-  const given = JSON.parse(readFileSync(config, 'utf8')) as object
-  writeFileSync(config, JSON.stringify({ ...given, chat_template: TEMPLATE }))
   asked = await begun(join(scratchFolder(), 'tools-data'), {
     models: new Map([
       ['base', await loadModel(BASE)],
-      ['calling', await loadModel(folder)],
+      ['calling', await loadModel(callingModel())],
     ]),
   })
   client = asked.client
-  const lines = [
-    [question, called, result, { role: 'assistant', content: 'Yes, rain.' }],
-    [both, { ...called, content: 'I ask.', tool_calls: [...called.tool_calls, second] }],
-  ].map((messages) => `${JSON.stringify({ messages, tools, parallel_tool_calls: true })}\n`)
   const job = await client.fineTuning.jobs.create(
     withConfig(
       {
-        ...{ model: 'calling', training_file: await upload(client, lines.join('').repeat(8)), seed: 1 },
+        ...{ model: 'calling', training_file: await upload(client, callingRows()), seed: 1 },
         method: supervised({ n_epochs: 10, batch_size: 4, learning_rate_multiplier: 10 }),
       },
       { strategy: { name: 'lora', r: 8, modules_to_save: ['embed_tokens', 'lm_head'] }, max_seq_length: 128 },
