@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { rolldown } from 'rolldown'
 
@@ -27,6 +27,9 @@ const INSIDE = '@modelcontextprotocol/sdk'
 /** What it imports for schemas of other kinds than ours, and never calls here. */
 const UNUSED = ['ajv', 'ajv-formats', 'zod-to-json-schema']
 const NOTHING = 'export default undefined; export const zodToJsonSchema = undefined'
+
+/** What programs import, by the `exports` of package.json. */
+const ENTRIES = ['index', join('ai', 'index')]
 
 /** Scripts and styles of pages, which stand in the page. */
 const PAGES = join(root, 'lib', 'report', 'page')
@@ -99,8 +102,12 @@ async function bundlePages() {
  */
 function declareModule() {
   const declared = readdirSync(esm, { recursive: true }).filter((name) => /\.d\.[cm]?ts$/.test(name))
-  for (const name of declared) if (name !== 'index.d.ts') rmSync(join(esm, name))
-  writeChanged(join(esm, 'index.d.ts'), "export * from '../cjs/index.js'\n")
+  for (const name of declared) if (!ENTRIES.includes(name.replace(/\.d\.ts$/, ''))) rmSync(join(esm, name))
+  for (const name of ENTRIES) {
+    const path = join(esm, `${name}.d.ts`)
+    const own = relative(dirname(path), join(root, 'dist', 'cjs', `${name}.js`)).replaceAll('\\', '/')
+    writeChanged(path, `export * from '${own}'\n`)
+  }
 }
 
 /** A file that stays as it is can be read meanwhile. */

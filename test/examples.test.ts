@@ -15,7 +15,7 @@ import { project } from './e2e/project.js'
 import { checkLine } from './lib/cli/contract.js'
 import { lowrank, printed } from './lib/cli/lowrank.js'
 import { scratchFolder } from './lib/scratch.js'
-import { begun, rowsOf } from './lib/serve/service.js'
+import { BASE, begun, rowsOf } from './lib/serve/service.js'
 import { sweepTest } from './sweep.js'
 
 const examples = fileURLToPath(new URL('../examples/', import.meta.url))
@@ -62,6 +62,12 @@ test('ai-sdk.mjs and langchain.mjs get a text and an object from a server', asyn
     delete process.env.LOWRANK_TOKEN
     await service.close()
   }
+})
+
+test('ai-in-process.mjs gets them without one', async () => {
+  const ran = await run('ai-in-process.mjs', BASE)
+  expect(ran).toMatchObject({ code: 0, stderr: '' })
+  expect(ran.stdout).toMatch(/^.+\n\{ name: '.*', crew: [1-9] \}\n$/)
 })
 
 test('train.mjs trains an adapter that generate.mjs answers with and export.mjs exports', async () => {

@@ -1,7 +1,7 @@
 /** A language model in native memory, to which adapters are attached; it can be evaluated and generates text. */
 
 import type * as z from 'zod'
-import { type BaseModel, checkWritesText } from '../base/base.js'
+import { type ActiveAdapter, type BaseModel, checkWritesText } from '../base/base.js'
 import { badArgument, checkedOptions, checkedText } from '../core/arguments.js'
 import type { ExportOptions, SaveOptions, Written } from '../export/options.js'
 import { exportModel, saveModel } from '../export/save.js'
@@ -95,6 +95,11 @@ export class Model {
   get base(): BaseModel {
     this.#base.lifetime.check()
     return this.#base
+  }
+
+  /** The adapters of an `adapters` option of a function; without it, the active ones. @internal */
+  chosen(choices: unknown, name: string): ActiveAdapter[] {
+    return this.#adapters.chosen(choices, name)
   }
 
   /** Attached adapters, in the order in which they were attached. */

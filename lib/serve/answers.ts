@@ -52,6 +52,9 @@ export class Gate {
   #inside = 0
   readonly #waiting: (() => void)[] = []
 
+  /** @param mostWaiting requests that may wait */
+  constructor(private readonly mostWaiting = MOST_WAITING) {}
+
   /** Callers that are in. */
   get inside(): number {
     return this.#inside
@@ -65,8 +68,8 @@ export class Gate {
   async enter(signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted()
     if (this.#inside >= MOST_AT_ONCE) {
-      if (this.#waiting.length >= MOST_WAITING)
-        throw overloaded(`${MOST_WAITING} requests are waiting; try again later.`, 5)
+      if (this.#waiting.length >= this.mostWaiting)
+        throw overloaded(`${this.mostWaiting} requests are waiting; try again later.`, 5)
       await new Promise<void>((resolve, reject) => {
         const turn = () => {
           signal.removeEventListener('abort', leave)

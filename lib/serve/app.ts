@@ -3,7 +3,8 @@ import type { HttpBindings } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { routePath } from 'hono/route'
 import { stream } from 'hono/streaming'
-import { type Answered, chat, completion, type Service } from './chat.js'
+import { type Answered, chat, completion } from './chat.js'
+import type { Service } from './chat-request.js'
 import { ApiError, asApiError, invalid } from './errors.js'
 import { EXPOSITION_TYPE } from './exposition.js'
 import type { Files } from './files.js'
@@ -15,6 +16,8 @@ import { GONE, type InProgress } from './in-progress.js'
 import { type JobRecord, type Jobs, jobObject } from './jobs.js'
 import type { Log } from './log.js'
 import type { Memory } from './memory.js'
+import type { Metrics } from './metrics.js'
+import type { Models } from './models.js'
 import { page } from './pages.js'
 import { response } from './responses.js'
 import { StoredResponses } from './stored-responses.js'
@@ -30,6 +33,8 @@ const LISTED_CHECKPOINTS = 10
 
 /** The parts of the service that the routes lead to. */
 export interface Served extends Service, Guarded {
+  models: Models
+  metrics: Metrics
   files: Files
   uploads: Uploads
   jobs: Jobs

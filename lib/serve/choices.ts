@@ -26,6 +26,8 @@ export const sharedShape = {
   max_tokens: z.int().min(1).nullish(),
   temperature: between(0, 2).nullish(),
   top_p: z.number().gt(0).max(1).nullish(),
+  /** Not of OpenAI's API; 0 is all tokens. */
+  top_k: z.int().min(0).nullish(),
   n: z.int().min(1).max(MOST_CHOICES).nullish(),
   seed: z.int().nullish(),
   stop: z
@@ -87,7 +89,7 @@ export interface Piece {
 /** The queue before the models, and what counts their tokens. */
 export interface Queue {
   gate: Gate
-  metrics: Metrics
+  metrics?: Pick<Metrics, 'answered'>
 }
 
 type Sampling = z.infer<z.ZodObject<typeof sharedShape>>
@@ -100,10 +102,10 @@ export function choicesOf(
   signal: AbortSignal,
   { calling, ...how }: Pick<AskOptions, 'grammar' | 'topLogProbs'> & { calling?: Calling | undefined } = {},
 ): Choices {
-  const { temperature, top_p, stop } = request
+  const { temperature, top_p, top_k, stop } = request
   const seed = request.seed ?? randomInt(SEEDS)
   const options: Omit<AskOptions, 'seed'> = {
-    ...{ temperature: temperature ?? 1, topP: top_p ?? 1, topK: 0, maxNewTokens: null },
+    ...{ temperature: temperature ?? 1, topP: top_p ?? 1, topK: top_k ?? 0, maxNewTokens: null },
     ...{ stop: [stop ?? []].flat().filter((text) => text !== ''), keepSpecialTokens: calling !== undefined },
     ...{ ...how, changes: changesOf(request) },
   }
@@ -123,7 +125,7 @@ export function choicesOf(
               end = yield* textsOf(index, parts, calling)
             } finally {
               const isFirst = choice === 0
-              metrics.answered({
+              metrics?.answered({
                 ...{ prompt: isFirst ? prompt.ids.length : 0, cached: isFirst ? parts.cached() : 0 },
                 completion: parts.drawn.length,
               })

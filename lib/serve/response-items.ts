@@ -1,6 +1,6 @@
 /** Items of `/v1/responses`: what was said and told, from their JSON to the messages of a chat. */
 import * as z from 'zod'
-import type { ChatRequest } from './chat.js'
+import type { ChatRequest } from './chat-request.js'
 import { ApiError, checked, invalid } from './errors.js'
 import type { TokenEntry } from './log-probs.js'
 

@@ -1,6 +1,7 @@
 /** `/v1/responses`: requests of items, answers, and streams of events, as OpenAI's API has them. */
 import * as z from 'zod'
-import { type Answered, type ChatRequest, chosen, type Service } from './chat.js'
+import type { Answered } from './chat.js'
+import { type ChatRequest, chosen, type Service } from './chat-request.js'
 import { type Choices, type Ended, type Piece, sharedShape, type ToolCall, usageOf } from './choices.js'
 import { seconds } from './clock.js'
 import { ApiError, checked, invalid, unsupported } from './errors.js'
@@ -50,6 +51,7 @@ const responseSchema = z.looseObject({
   max_output_tokens: z.int().min(1).nullish(),
   temperature: sharedShape.temperature,
   top_p: sharedShape.top_p,
+  top_k: sharedShape.top_k,
   top_logprobs: z.int().min(0).max(20).nullish(),
   seed: sharedShape.seed,
   include: z.array(z.string()).nullish(),
@@ -134,7 +136,8 @@ function chatOf(request: ResponseRequest, items: readonly Item[]): ChatRequest {
   if (tools?.length && choice !== 'none' && format && format.type !== 'text')
     throw unsupported('text.format', 'an answer that may call tools has no format of its own')
   return {
-    ...{ model: request.model, temperature: request.temperature, top_p: request.top_p, seed: request.seed },
+    ...{ model: request.model, temperature: request.temperature, top_p: request.top_p, top_k: request.top_k },
+    seed: request.seed,
     messages: [
       ...(instructions ? [{ role: 'system' as const, content: instructions }] : []),
       ...messagesOf(items),

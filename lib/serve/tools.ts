@@ -273,6 +273,6 @@ function withTokens(text: string, special: readonly [text: string, id: number][]
 const unknownForm = () =>
   invalid(
     'tools',
-    'The chat template of this model knows no tools, or writes calls in a form that the server cannot read; ask a model that was trained with tools, or describe them in a message.',
+    'The chat template of this model knows no tools, or writes calls in a form that lowrank cannot read; ask a model that was trained with tools, or describe them in a message.',
     'unsupported_parameter',
   )
