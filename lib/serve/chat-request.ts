@@ -1,13 +1,14 @@
 /** Requests for a chat, of clients of the service and of programs that hold the model: what they may ask, and their choices. */
 import * as z from 'zod'
+import type { GrammarPart } from '../grammar/grammar.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { type Asked, prompted } from './answers.js'
 import { type Choices, choicesOf, type Queue, sharedShape } from './choices.js'
-import { invalid, unsupported } from './errors.js'
+import { invalid } from './errors.js'
 import { formatShape, schemaShape } from './format-shape.js'
 import { grammarOf } from './grammars.js'
 import type { Answering, Models } from './models.js'
-import { calledShape, callStyleOf, forcedCall, toolShape, toolsOf } from './tools.js'
+import { calledShape, callStyleOf, toolGrammar, toolShape, toolsOf } from './tools.js'
 
 const textParts = z.array(
   z.looseObject({ type: z.literal('text', { error: 'expected text' }), text: z.string() }),
@@ -54,8 +55,7 @@ export interface Chosen {
 export async function chosen(service: Service, request: ChatRequest, signal: AbortSignal): Promise<Chosen> {
   const messages = request.messages.map(plainMessage)
   const tools = toolsOf(request)
-  if (tools !== undefined && request.response_format && request.response_format.type !== 'text')
-    throw unsupported('response_format', 'an answer that may call tools has no format of its own')
+  const format = formatPart(request.response_format)
   const asked: Asked = { kind: 'messages', messages, tools: tools?.schemas }
   const most = request.max_completion_tokens ?? request.max_tokens ?? null
   const { logprobs, top_logprobs } = request
@@ -69,8 +69,8 @@ export async function chosen(service: Service, request: ChatRequest, signal: Abo
       calling: style && { ...tools, form: style.form },
       prompts: [await prompted(answering, asked, most, signal)],
       grammar: style
-        ? await forcedCall(answering, tools, style)
-        : await responseGrammar(answering, request.response_format),
+        ? await toolGrammar(answering, tools, style, format)
+        : format && (await grammarOf(answering.base, format, 'response_format')),
       topLogProbs: logprobs ? (top_logprobs ?? 0) : undefined,
     }
   })
@@ -93,10 +93,10 @@ export async function released<T>(answering: Answering, task: () => Promise<T>):
 }
 
 /** The grammar of `response_format`; undefined for any text. */
-async function responseGrammar({ base }: Answering, format: z.infer<typeof chatSchema>['response_format']) {
+function formatPart(format: ChatRequest['response_format']): GrammarPart | undefined {
   if (format === null || format === undefined || format.type === 'text') return undefined
   const schema = format.type === 'json_object' ? { type: 'object' } : (format.json_schema.schema ?? {})
-  return grammarOf(base, { kind: 'schema', schema }, 'response_format')
+  return { kind: 'schema', schema }
 }
 
 /** True if the system prompt of the training stands before messages that have none. */

@@ -33,6 +33,11 @@ export async function grammarOf(base: BaseModel, part: GrammarPart, param: strin
   return entry.grammar
 }
 
+/** @throws {ApiError} for a schema that cannot be followed */
+export function expectGrammar(part: GrammarPart, param: string): void {
+  tablesOf(part, param)
+}
+
 function tablesOf(part: GrammarPart, param: string) {
   try {
     return compileGrammar(part)

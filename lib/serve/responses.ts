@@ -4,7 +4,7 @@ import type { Answered } from './chat.js'
 import { type ChatRequest, chosen, type Service } from './chat-request.js'
 import { type Choices, type Ended, type Piece, sharedShape, type ToolCall, usageOf } from './choices.js'
 import { seconds } from './clock.js'
-import { ApiError, checked, invalid, unsupported } from './errors.js'
+import { ApiError, checked, invalid } from './errors.js'
 import { formatShape, schemaShape } from './format-shape.js'
 import { newId } from './ids.js'
 import { type ForeignKeys, keysOf } from './request-keys.js'
@@ -122,7 +122,8 @@ async function named<T>(task: () => Promise<T>): Promise<T> {
     if (!(error instanceof ApiError)) throw error
     const { param, message, code, status, headers } = error
     const own = param?.replace(/^messages\b.*/, 'input').replace(/^response_format\b/, 'text.format')
-    throw new ApiError(status, message, code, own ?? null, headers)
+    const told = message.replace("'response_format'", "'text.format'")
+    throw new ApiError(status, told, code, own ?? null, headers)
   }
 }
 
@@ -133,8 +134,6 @@ function chatOf(request: ResponseRequest, items: readonly Item[]): ChatRequest {
   const logprobs = include?.includes(LOGPROBS) === true
   if (top_logprobs && !logprobs)
     throw invalid('top_logprobs', `Invalid value for 'top_logprobs': it needs ${LOGPROBS} in include.`)
-  if (tools?.length && choice !== 'none' && format && format.type !== 'text')
-    throw unsupported('text.format', 'an answer that may call tools has no format of its own')
   return {
     ...{ model: request.model, temperature: request.temperature, top_p: request.top_p, top_k: request.top_k },
     seed: request.seed,

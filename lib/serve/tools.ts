@@ -6,8 +6,8 @@ import type { GrammarPart } from '../grammar/grammar.js'
 import type { NativeGrammar, TokenTable } from '../native/addon.js'
 import { formatOf, isRecorded, renderPrompt } from '../train/rows/prompting.js'
 import { CALL_FORMS, type CallForm, type Parameters } from './call-forms.js'
-import { invalid } from './errors.js'
-import { grammarOf } from './grammars.js'
+import { invalid, unsupported } from './errors.js'
+import { expectGrammar, grammarOf } from './grammars.js'
 import { Literals, Unreadable } from './literals.js'
 import type { Answering } from './models.js'
 
@@ -198,28 +198,25 @@ function frameOf(call: string): CallStyle['frame'] {
 }
 
 /**
- * The grammar of a call of one of the tools that a request asks for; undefined where the model decides.
- * @throws {ApiError} for a model whose calls are not JSON, and for parameters that cannot be followed
+ * The grammar of an answer with tools: a call of one that the request asks for, or, beside a format, a call of any tool or
+ * what follows the format; undefined where the model decides.
+ * @throws {ApiError} for a model whose calls are not JSON, and for schemas that cannot be followed
  */
-export async function forcedCall(
+export async function toolGrammar(
   { base }: Answering,
   { parameters, forced }: Tools,
   { frame }: CallStyle,
+  format: GrammarPart | undefined,
 ): Promise<NativeGrammar | undefined> {
-  if (forced === undefined) return undefined
-  if (frame === undefined)
-    throw invalid(
-      'tool_choice',
-      "Invalid value for 'tool_choice': this model does not write calls as JSON, and only those can be required; use auto.",
-      'unsupported_value',
-    )
+  if (forced === undefined && format === undefined) return undefined
+  if (frame === undefined) throw forced === undefined ? noFormat() : noForce()
   const special = await specialTexts(base)
   const [open, between, close] = frame.map((text) => withTokens(text, special)) as [
     GrammarPart[],
     GrammarPart[],
     GrammarPart[],
   ]
-  const options = forced.map((name): GrammarPart => {
+  const calls = (forced ?? [...parameters.keys()]).map((name): GrammarPart => {
     const given = parameters.get(name)
     const schema = isRecord(given) && Object.keys(given).length > 0 ? given : { type: 'object' }
     const parts = [
@@ -231,6 +228,8 @@ export async function forcedCall(
     ]
     return { kind: 'all', parts }
   })
+  if (format !== undefined) expectGrammar(format, 'response_format')
+  const options = forced === undefined && format !== undefined ? [format, ...calls] : calls
   return grammarOf(
     base,
     options.length === 1 ? (options[0] as GrammarPart) : { kind: 'one', options },
@@ -269,6 +268,19 @@ function withTokens(text: string, special: readonly [text: string, id: number][]
   }
   return [{ kind: 'text', text }]
 }
+
+const noForce = () =>
+  invalid(
+    'tool_choice',
+    "Invalid value for 'tool_choice': this model does not write calls as JSON, and only those can be required; use auto.",
+    'unsupported_value',
+  )
+
+const noFormat = () =>
+  unsupported(
+    'response_format',
+    'this model does not write calls as JSON, so an answer that may call tools has no format of its own',
+  )
 
 const unknownForm = () =>
   invalid(

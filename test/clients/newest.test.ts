@@ -1,12 +1,12 @@
 /** The newest clients of npm, which need a newer Node.js than lowrank does, on the examples and on tools. */
-import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { workplace } from '../e2e/mcp.js'
 import { scratchFile, scratchFolder } from '../lib/scratch.js'
 import { callingRows } from '../lib/serve/calling.js'
-import { rowsOf } from '../lib/serve/service.js'
+import { BASE, rowsOf } from '../lib/serve/service.js'
 import { printedBy, type Served, served } from './server.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -33,6 +33,7 @@ async function missing(): Promise<string | undefined> {
     const { version } = JSON.parse(readFileSync(join(folder, 'node_modules', name, 'package.json'), 'utf8'))
     console.log(`${name} ${version}`)
   }
+  symlinkSync(root, join(folder, 'node_modules', 'lowrank'), 'junction')
   for (const source of ['examples', 'test/clients'])
     for (const name of readdirSync(join(root, source)))
       if (name.endsWith('.mjs')) cpSync(join(root, source, name), join(folder, name))
@@ -57,8 +58,12 @@ it('run the examples', async ({ skip }) => {
   expect(await node('openai-client.mjs', server.url, 'base', rows)).toMatch(
     /^(ftjob-\w+): validating_files\n\1: succeeded\nbase: .*\nft:base:local::\w{8}: Number \d+\.\n$/,
   )
-  for (const script of ['ai-sdk.mjs', 'langchain.mjs'])
-    expect(await node(script, server.url, 'base')).toMatch(/^.+\n\{ name: '.*', crew: [1-9] \}\n$/)
+  for (const [script, ...args] of [
+    ['ai-sdk.mjs', server.url, 'base'],
+    ['langchain.mjs', server.url, 'base'],
+    ['ai-in-process.mjs', join(root, BASE)],
+  ] as const)
+    expect(await node(script, ...args)).toMatch(/^.+\n\{ name: '.*', crew: [1-9] \}\n$/)
 })
 
 it('call functions and parse answers, by chats and by responses', async ({ skip }) => {

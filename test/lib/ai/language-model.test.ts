@@ -186,6 +186,19 @@ describe('structured output', () => {
     expect(['up', 'down']).toContain(word)
   })
 
+  test('comes after the calls of tools', async () => {
+    const output = Output.object({ schema: z.object({ rain: z.boolean() }) })
+    const given = { prompt: question.content, tools, output, temperature: 0, stopWhen: stepCountIs(3) }
+    const answers: unknown[] = []
+    for (const language of [own, served]) {
+      const { steps, output } = await generateText({ ...given, model: language })
+      expect(steps.map(({ finishReason }) => finishReason)).toEqual(['tool-calls', 'stop'])
+      answers.push(output)
+    }
+    expect(answers[0]).toEqual({ rain: expect.any(Boolean) })
+    expect(answers[1]).toEqual(answers[0])
+  })
+
   test('is refused for a schema that cannot be followed', async () => {
     const schema = z.object({ a: z.string().regex(/(a)\1/) })
     await expect(generateObject({ model: own, prompt: SEA, schema, maxRetries: 0 })).rejects.toThrow(

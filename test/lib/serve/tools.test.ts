@@ -169,6 +169,40 @@ describe("OpenAI's client", () => {
     ])
   })
 
+  test('gets a call, or what follows its format', async () => {
+    const schema = { type: 'object', properties: { rain: { type: 'boolean' } }, required: ['rain'] }
+    const response_format = { type: 'json_schema' as const, json_schema: { name: 'rain', schema } }
+    const first = await client.chat.completions.create({ ...ask(), response_format })
+    expect(first.choices).toMatchObject([
+      { finish_reason: 'tool_calls', message: { content: null, tool_calls: [CALL] } },
+    ])
+    const kinds = new Set<string>()
+    for (let seed = 0; seed < 16; seed++) {
+      const { choices } = await client.chat.completions.create({
+        ...{ ...ask(), messages: [{ role: 'user', content: 'Describe a small boat.' }], response_format },
+        ...{ temperature: 2, seed, max_tokens: 200 },
+      })
+      const [{ finish_reason, message } = expect.unreachable()] = choices
+      if (finish_reason === 'length') continue
+      kinds.add(finish_reason)
+      const [call, ...more] = message.tool_calls ?? []
+      if (finish_reason === 'stop') {
+        expect(JSON.parse(message.content as string)).toEqual({ rain: expect.any(Boolean) })
+      } else
+        expect([call?.type === 'function' && JSON.parse(call.function.arguments), more]).toEqual([
+          { town: expect.any(String) },
+          [],
+        ])
+    }
+    expect([...kinds].sort()).toEqual(['stop', 'tool_calls'])
+    const item = await client.responses.create({
+      ...{ model, input: question.content, temperature: 0 },
+      tools: tools.map(({ type, function: described }) => ({ type, ...described })) as never,
+      text: { format: { type: 'json_schema', name: 'rain', schema } },
+    })
+    expect(item.output).toMatchObject([{ type: 'function_call', arguments: '{"town":"Bonn"}' }])
+  })
+
   test('is told what a model or the server cannot do with tools', async () => {
     const refused = (more: object) =>
       client.chat.completions.create({ ...ask(), ...more } as never).then(
@@ -192,8 +226,9 @@ describe("OpenAI's client", () => {
       param: 'tools[1].function.name',
     })
     expect(await refused({ tools: [{ type: 'web_search' }] })).toMatchObject({ status: 400 })
-    expect(await refused({ response_format: { type: 'json_object' } })).toMatchObject({
-      ...{ status: 400, param: 'response_format' },
+    const json_schema = { name: 'odd', schema: parameters }
+    expect(await refused({ response_format: { type: 'json_schema', json_schema } })).toMatchObject({
+      ...{ status: 400, param: 'response_format', code: 'invalid_json_schema' },
     })
     expect(await refused({ messages: [question, called, { role: 'tool', content: 'a' }] })).toMatchObject({
       ...{ status: 400, param: 'messages[2].tool_call_id' },
