@@ -58,13 +58,20 @@ export class Adapter {
   readonly #state: AdapterState
   readonly #lifetime: Lifetime
   readonly #detached: (adapter: Adapter) => void
+  readonly #begins: () => void
   #training = false
   #primitive: Primitive | undefined
   #weight = 1
   #rank: number | null = null
 
   /** @internal */
-  constructor(name: string, base: BaseModel, state: AdapterState, detached: (adapter: Adapter) => void) {
+  constructor(
+    name: string,
+    base: BaseModel,
+    state: AdapterState,
+    detached: (adapter: Adapter) => void,
+    begins: () => void,
+  ) {
     this.name = name
     const description = state.whole ?? state.description
     const { strategy, targets, spec } = description
@@ -76,6 +83,7 @@ export class Adapter {
     this.#base = base
     this.#state = state
     this.#detached = detached
+    this.#begins = begins
     this.#lifetime = new Lifetime(
       `The adapter ${name} of ${base.name}`,
       'attach or load it again, on a model that is loaded',
@@ -312,6 +320,7 @@ export class Adapter {
     void this.#primitive?.close()
     this.#primitive = undefined
     this.#training = true
+    this.#begins()
     return () => {
       this.#training = false
     }

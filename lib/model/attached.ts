@@ -18,13 +18,13 @@ const CHOICE = 'an adapter, its name, or { adapter, weight }'
 
 export class AttachedAdapters {
   readonly #base: BaseModel
-  readonly #gone: () => void
+  readonly #release: () => void
   readonly #adapters = new Set<Adapter>()
 
-  /** @param gone called after an adapter was detached */
-  constructor(base: BaseModel, gone: () => void) {
+  /** @param release called after an adapter was detached, and when one begins to be trained */
+  constructor(base: BaseModel, release: () => void) {
     this.#base = base
-    this.#gone = gone
+    this.#release = release
   }
 
   /** In the order in which they were attached. */
@@ -83,10 +83,11 @@ export class AttachedAdapters {
     const taken = new Set(this.all.map(({ name }) => name))
     let name = wanted
     for (let number = 2; taken.has(name); number++) name = `${wanted}-${number}`
-    const adapter = new Adapter(name, this.#base, state, (gone) => {
+    const detached = (gone: Adapter) => {
       this.#adapters.delete(gone)
-      this.#gone()
-    })
+      this.#release()
+    }
+    const adapter = new Adapter(name, this.#base, state, detached, this.#release)
     this.#adapters.add(adapter)
     return adapter
   }

@@ -54,6 +54,13 @@ import { ModelTokenizer } from './tokenizer.js'
 /** Optimizer state of an adapter that has not been trained yet. */
 const NO_STATE: OptimizerState = { kind: 'sgd', momentum: false }
 
+/** Memory that answers keep for those that follow. @internal */
+export interface AnswerCache {
+  /** Called when an adapter is detached, or begins to be trained. */
+  releaseCache(): void
+  dispose(): Promise<void>
+}
+
 /** A loaded model: generates text, can be evaluated, and accepts adapters. Holds memory until `dispose()`. */
 export class Model {
   /** Local path of the model, or its name on the Hub. */
@@ -72,7 +79,7 @@ export class Model {
   readonly #base: BaseModel
   readonly #adapters: AttachedAdapters
   readonly #tokenizer: ModelTokenizer
-  readonly #chats = new Set<Chat>()
+  readonly #caches = new Set<AnswerCache>()
 
   /** @internal */
   constructor(base: BaseModel) {
@@ -87,7 +94,7 @@ export class Model {
     this.#base = base
     this.#tokenizer = new ModelTokenizer(base)
     this.#adapters = new AttachedAdapters(base, () => {
-      for (const chat of this.#chats) chat.releaseCache()
+      for (const cache of this.#caches) cache.releaseCache()
     })
   }
 
@@ -100,6 +107,11 @@ export class Model {
   /** The adapters of an `adapters` option of a function; without it, the active ones. @internal */
   chosen(choices: unknown, name: string): ActiveAdapter[] {
     return this.#adapters.chosen(choices, name)
+  }
+
+  /** Keeps a cache until the model is disposed. @internal */
+  hold(cache: AnswerCache): void {
+    this.#caches.add(cache)
   }
 
   /** Attached adapters, in the order in which they were attached. */
@@ -308,9 +320,9 @@ export class Model {
       this.#base,
       () => this.#adapters.acting(),
       options,
-      (closed) => this.#chats.delete(closed),
+      (closed) => this.#caches.delete(closed),
     )
-    this.#chats.add(chat)
+    this.#caches.add(chat)
     return chat
   }
 
@@ -378,7 +390,7 @@ export class Model {
 
   /** Frees the model, its adapters, and its chats, after pending work has finished. Later calls throw DisposedError. */
   async dispose(): Promise<void> {
-    await Promise.all([...this.#chats].map((chat) => chat.dispose()))
+    await Promise.all([...this.#caches].map((cache) => cache.dispose()))
     await Promise.all(this.adapters.map((adapter) => adapter.detach()))
     await this.#base.lifetime.dispose(async () => {
       await this.#base.closeTokenizer()

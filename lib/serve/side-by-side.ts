@@ -26,6 +26,8 @@ export interface TextDecoder extends Decodes {
 interface Open {
   batch: Batch
   adapters: readonly ActiveAdapter[]
+  /** Of the values of each adapter, when its texts began to be cached. */
+  versions: readonly number[]
   users: number
   /** It takes no more texts. */
   retired: boolean
@@ -56,7 +58,7 @@ export class SideBySide {
     tokens: number,
   ): Promise<TextDecoder> {
     const open =
-      this.#shares && adapters.every(onlyAdds)
+      this.#shares && adapters.every((adapter) => onlyAdds(adapter) && isWhole(adapter))
         ? await this.#turns.run(() => this.#opened(adapters, attached, tokens))
         : undefined
     if (open === undefined) return Decoder.open(this.#base, adapters, tokens)
@@ -81,6 +83,11 @@ export class SideBySide {
       await this.#turns.run(() => this.#retire())
   }
 
+  /** Frees the cache once no text uses it; later texts have a new one. */
+  retire(): Promise<void> {
+    return this.#turns.run(() => this.#retire())
+  }
+
   /** Frees the cache if no text uses it. */
   closeIdle(): Promise<void> {
     return this.#turns.run(async () => {
@@ -94,8 +101,9 @@ export class SideBySide {
     attached: readonly ActiveAdapter[],
     tokens: number,
   ): Promise<Open | undefined> {
-    const fits = ({ batch, adapters: own }: Open) =>
-      tokens <= batch.capacity && adapters.every((adapter) => indexIn(own, adapter) >= 0)
+    const fits = ({ batch, adapters: own, versions }: Open) =>
+      tokens <= batch.capacity &&
+      adapters.every((adapter) => versions[indexIn(own, adapter)] === adapter.state.version)
     let open = this.#current
     if (open === undefined || !fits(open)) {
       const own = attached.filter(onlyAdds)
@@ -103,7 +111,8 @@ export class SideBySide {
       if (tokens > capacity) return undefined
       await this.#retire()
       const batch = await Batch.open(this.#base, own, capacity, MOST_TEXTS)
-      open = { batch, adapters: own, users: 0, retired: false }
+      const versions = own.map(({ state }) => state.version)
+      open = { batch, adapters: own, versions, users: 0, retired: false }
       this.#current = open
     }
     open.users++
@@ -134,6 +143,11 @@ export class SideBySide {
   async #closeUnused({ batch, retired, users }: Open): Promise<void> {
     if (retired && users === 0) await batch.close()
   }
+}
+
+/** True for an adapter with all of its ranks and at its own weight, as a batch has it. */
+function isWhole({ weight, rank }: ActiveAdapter): boolean {
+  return weight === 1 && rank === null
 }
 
 function indexIn(adapters: readonly ActiveAdapter[], { state }: ActiveAdapter): number {

@@ -125,6 +125,8 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
     export: entry('export()', { path, options: [{ format: 'gguf' }] }),
     hasChatTemplate: none,
     dispose: none,
+    chosen: internal,
+    hold: internal,
   },
   Adapter: {
     weight: entry('adapter lora', { weight: [1, 'negative', 'fraction'] }),
