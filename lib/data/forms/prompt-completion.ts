@@ -1,4 +1,7 @@
-/** Prompts with their completions: two strings, or two lists of messages, which become a chat. */
+/**
+ * Prompts with their completions: two strings, or two lists of messages, which become a chat. A prompt of messages may be
+ * alone, as `task: grpo` takes it.
+ */
 import { rowError } from '../dataset/place.js'
 import type { PromptCompletionRow } from '../rows.js'
 import type { Form } from './form.js'
@@ -9,8 +12,11 @@ export const promptCompletion: Form<PromptCompletionRow> = {
   precedence: 50,
   expected: '{"prompt": …, "completion": …}',
   columns: { prompt: 'the prompt', completion: 'the completion' },
+  recognizes: (value) => 'prompt' in value && ('completion' in value || Array.isArray(value.prompt)),
   read(value, { place, wrong, messages, tools }) {
     const { prompt, completion } = value
+    if (Array.isArray(prompt) && completion === undefined)
+      return { format: 'messages', messages: messages(prompt, 'prompt'), ...tools(value), ...place }
     if (typeof prompt === 'string' && typeof completion === 'string')
       return { format: 'prompt_completion', prompt, completion, ...place }
     if (Array.isArray(prompt) && Array.isArray(completion)) {

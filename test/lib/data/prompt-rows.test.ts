@@ -97,3 +97,16 @@ test('an item has the other columns, as plain JSON', async () => {
   ])
   for await (const { item } of openDataset(path)) expect(item).toBeUndefined()
 })
+
+test('a prompt of messages may be alone, as in datasets for TRL', async () => {
+  const path = scratchFile(
+    'rows.jsonl',
+    '{"prompt": [{"role": "user", "content": "17 + 25?"}], "answer": 42}\n{"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}\n',
+  )
+  const rows: unknown[] = []
+  for await (const row of openDataset(path, { asPrompts: true })) rows.push(row)
+  expect(rows).toMatchObject([
+    { format: 'messages', messages: [{ role: 'user', content: '17 + 25?' }], item: '{"answer":42}' },
+    { format: 'messages', messages: [{ content: 'a' }, { content: 'b' }] },
+  ])
+})
