@@ -1,6 +1,6 @@
 /**
  * Writes the files generated from the code: schemas/*.json for programs and editors, the tables of options in
- * docs/config.md and docs/coming-from.md, those of models in docs/memory.md and docs/models.md, and the tables and
+ * docs/config.md and docs/coming-from.md, those of models in docs/memory.md and docs/models.md, that of hostile requests in docs/serve.md, and the tables and
  * drawings of the strategies' pages. Run it after `npm run build:ts`. With --check it writes nothing, and the exit code
  * says whether the files are up to date.
  */
@@ -13,6 +13,7 @@ import { listStrategies, strategyFrom } from '../dist/esm/strategies/index.js'
 import { configJsonSchema } from '../dist/esm/train/config/config-schema.js'
 import { withTables } from './config-tables.mjs'
 import { withForeignTables } from './foreign-tables.mjs'
+import { withHostileTable } from './hostile-table.mjs'
 import { withDefinitions } from './json-definitions.mjs'
 import { withMemoryTable } from './memory-table.mjs'
 import { withModelTypes } from './model-types.mjs'
@@ -32,6 +33,7 @@ const generated = new Map(
 generated.set('docs/config.md', withTables(textOf('docs/config.md')))
 generated.set('docs/coming-from.md', withForeignTables(textOf('docs/coming-from.md'), 'docs/coming-from.md'))
 generated.set('docs/memory.md', await withMemoryTable(textOf('docs/memory.md')))
+generated.set('docs/serve.md', withHostileTable(textOf('docs/serve.md')))
 generated.set('docs/models.md', withModelTypes(textOf('docs/models.md')))
 for (const [path, text] of await strategyPages(textOf)) generated.set(path, text)
 for (const { name } of listStrategies())

@@ -69,7 +69,6 @@ const DENIALS: readonly (readonly [says: RegExp, ...shown: Shown[]])[] = [
   [/beam search is not supported/, lists('generateSchema')],
   [/a repetition penalty is not supported/, lists('generateSchema')],
   [/min_p is not supported/, lists('generateSchema')],
-  [/`logprobs` of `\/v1\/completions`/, ['lib/serve/chat.ts', 'expected null; they are not supported yet']],
   [/does not upload/, lists("'upload'")],
   [/the only tracker is TensorBoard/, lists('report_to')],
   // What no program of ours can tell from inside.
@@ -79,7 +78,7 @@ const DENIALS: readonly (readonly [says: RegExp, ...shown: Shown[]])[] = [
   [/loads SmolLM2 and refuses to train it/, ['docs/benchmarks.md', '@qvac/llm-llamacpp']],
   // Names of codes and sections.
   [
-    /`UNSUPPORTED`|UnsupportedError|that is not supported$|^The feature, format, or architecture is not supported/,
+    /`UNSUPPORTED`|`unsupported_media_type`|UnsupportedError|that is not supported$|^The feature, format, or architecture is not supported/,
     ['lib/core/errors.ts', 'is not supported here'],
   ],
 ]

@@ -1,8 +1,9 @@
 /** The routes of the service. Every request is checked first; every answer, also of an error, has an id. */
-import type { HttpBindings } from '@hono/node-server'
+import { type HttpBindings, RequestError } from '@hono/node-server'
 import { type Context, Hono } from 'hono'
 import { routePath } from 'hono/route'
 import { stream } from 'hono/streaming'
+import { isRecord } from '../core/schema-shape.js'
 import { type Answered, chat, completion } from './chat.js'
 import type { Service } from './chat-request.js'
 import { ApiError, asApiError, invalid } from './errors.js'
@@ -74,13 +75,16 @@ export function appOf(served: Served): Hono<Env> {
     headers.set('openai-processing-ms', String(Math.round(performance.now() - begun)))
   })
   app.onError((error, context) => {
-    return refusal(context, toldError(context, error, log))
+    return refusal(toldError(context, error, log), context.get('requestId'))
   })
   app.notFound((context) => {
     const { method } = context.req
     const { pathname } = new URL(context.req.url)
     const message = `Unknown request URL: ${method} ${pathname}. ${gapOf(pathname)}`
-    return refusal(context, toldError(context, new ApiError(404, message, 'unknown_url'), log))
+    return refusal(
+      toldError(context, new ApiError(404, message, 'unknown_url'), log),
+      context.get('requestId'),
+    )
   })
 
   app.get('/', () => frontPage())
@@ -242,8 +246,8 @@ function sent(context: Context<Env>, answered: Answered, log: Log): Response {
   })
 }
 
-/** @throws {ApiError} for a body that is too large, too deep, or no JSON */
-async function bodyOf(context: Context<Env>): Promise<unknown> {
+/** @throws {ApiError} for a body that is too large, too deep, or no JSON of an object */
+async function bodyOf(context: Context<Env>): Promise<object> {
   const type = context.req.header('content-type') ?? ''
   if (!/^application\/json\b/i.test(type))
     throw new ApiError(415, 'Expected a body of the type application/json.', 'unsupported_media_type')
@@ -260,8 +264,14 @@ async function bodyOf(context: Context<Env>): Promise<unknown> {
   const text = Buffer.concat(pieces).toString('utf8')
   if (depthOf(text) > MOST_DEPTH)
     throw new ApiError(400, `The JSON is nested deeper than ${MOST_DEPTH} levels.`, 'invalid_body')
+  const body = parsed(text)
+  if (!isRecord(body)) throw invalid('body', 'Expected a JSON object.', 'invalid_body')
+  return body
+}
+
+function parsed(json: string): unknown {
   try {
-    return JSON.parse(text)
+    return JSON.parse(json)
   } catch (error) {
     throw new ApiError(
       400,
@@ -282,19 +292,26 @@ function depthOf(json: string): number {
   return most
 }
 
-function refusal(context: Context<Env>, error: ApiError): Response {
+function refusal(error: ApiError, requestId: string): Response {
   const { status, headers, body } = error
   const definite = status < 500 && status !== 429
   return new Response(JSON.stringify(body), {
     status,
     headers: {
       'content-type': 'application/json',
-      'x-request-id': context.get('requestId') ?? '',
+      'x-request-id': requestId,
       'openai-version': '2020-10-01',
       ...(definite || error.code === 'insufficient_storage' ? { 'x-should-retry': 'false' } : {}),
       ...headers,
     },
   })
+}
+
+/** The answer to what fails outside of all routes, such as a request to a host that is no name. */
+export function outside(error: unknown): Response {
+  const isUnreadable = error instanceof RequestError
+  const told = isUnreadable ? new ApiError(400, 'The host or the path of the request is malformed.') : error
+  return refusal(asApiError(told), newId('req_'))
 }
 
 /** Advice on a route that does not exist, for those that people try. */

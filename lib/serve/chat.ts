@@ -14,9 +14,9 @@ import {
   wholeOf,
 } from './choices.js'
 import { seconds } from './clock.js'
-import { checked } from './errors.js'
+import { checked, unsupported } from './errors.js'
 import { newId } from './ids.js'
-import type { TokenEntry } from './log-probs.js'
+import { type CompletionLogProbs, completionLogProbs, entriesOf, type PlacedEntry } from './log-probs.js'
 import type { Answering } from './models.js'
 import { type ForeignKeys, keysOf } from './request-keys.js'
 
@@ -36,6 +36,8 @@ const FOREIGN: ForeignKeys = {
   },
 }
 
+/** The most of the likeliest tokens of `/v1/completions`. */
+const MOST_LOG_PROBS = 5
 const ids = z.array(z.int().min(0))
 const completionSchema = z.looseObject({
   ...sharedShape,
@@ -43,7 +45,7 @@ const completionSchema = z.looseObject({
     error: 'expected a text, tokens, or a list of them',
   }),
   echo: z.boolean().nullish(),
-  logprobs: z.null({ error: 'expected null; they are not supported yet' }).optional(),
+  logprobs: z.int({ error: 'expected an integer from 0 to 5' }).min(0).max(MOST_LOG_PROBS).nullish(),
 })
 
 /** An answer to a request: an object, or a stream of them that ends with `[DONE]`; and headers. */
@@ -55,7 +57,7 @@ export interface Answered {
   stream?: AsyncGenerator<object, void, void>
 }
 
-export async function chat(service: Service, body: unknown, signal: AbortSignal): Promise<Answered> {
+export async function chat(service: Service, body: object, signal: AbortSignal): Promise<Answered> {
   const keys = keysOf(body, Object.keys(chatSchema.shape), FOREIGN)
   const request = checked(chatSchema, body)
   const id = newId('chatcmpl-')
@@ -63,13 +65,13 @@ export async function chat(service: Service, body: unknown, signal: AbortSignal)
   const told = { ...keys, ...headers }
   const about = { id, created: seconds(), model: request.model, system_fingerprint: fingerprint(answering) }
   if (request.stream) {
-    const part = (index: number, delta: object, finish_reason: string | null, entries?: TokenEntry[]) => ({
-      ...{ index, delta, logprobs: entries ? { content: entries, refusal: null } : null, finish_reason },
+    const part = (index: number, delta: object, finish_reason: string | null, entries?: PlacedEntry[]) => ({
+      ...{ index, delta, logprobs: chatLogProbs(entries), finish_reason },
     })
     const parts = {
       opening: (index: number, begin: Piece | undefined) =>
         part(index, { role: 'assistant', content: begin?.calls ? null : '', refusal: null }, null),
-      text: (index: number, content: string, entries?: TokenEntry[]) =>
+      text: (index: number, content: string, entries?: PlacedEntry[]) =>
         part(index, { content }, null, entries),
       calls: (index: number, calls: readonly ToolCall[]) =>
         calls
@@ -96,7 +98,7 @@ export async function chat(service: Service, body: unknown, signal: AbortSignal)
           ...{ refusal: null, annotations: [] },
           ...(calls.length > 0 ? { tool_calls: calls.map(({ index: _, ...call }) => call) } : {}),
         },
-        logprobs: entries ? { content: entries, refusal: null } : null,
+        logprobs: chatLogProbs(entries),
         finish_reason: finishReason,
       })),
       usage: usageOf(choices.prompts, done),
@@ -105,10 +107,13 @@ export async function chat(service: Service, body: unknown, signal: AbortSignal)
   }
 }
 
-export async function completion(service: Service, body: unknown, signal: AbortSignal): Promise<Answered> {
+export async function completion(service: Service, body: object, signal: AbortSignal): Promise<Answered> {
   const headers = keysOf(body, Object.keys(completionSchema.shape), FOREIGN)
   const request = checked(completionSchema, body)
   const { prompt: given, echo, max_tokens: most } = request
+  const topLogProbs = request.logprobs ?? undefined
+  if (echo && topLogProbs !== undefined)
+    throw unsupported('logprobs', 'those of the prompt are not computed; ask without echo')
   const list: Asked[] = textsOrTokens(given)
   const id = newId('cmpl-')
   const answering = await service.models.asked(request.model)
@@ -118,19 +123,27 @@ export async function completion(service: Service, body: unknown, signal: AbortS
     return prompts
   })
   const about = { id, object: 'text_completion', created: seconds(), model: request.model }
-  const choices = choicesOf(service, answering, prompts, request, signal)
+  const choices = choicesOf(service, answering, prompts, request, signal, { topLogProbs })
   const n = request.n ?? 1
   const before = (index: number) => {
     const one = list[Math.floor(index / n)]
     return echo && one?.kind === 'text' ? one.text : ''
   }
   if (request.stream) {
-    const part = (index: number, text: string, finish_reason: string | null) => ({
-      ...{ text, index, logprobs: null, finish_reason },
-    })
+    const part = (
+      index: number,
+      text: string,
+      finish_reason: string | null,
+      logprobs: CompletionLogProbs | null = null,
+    ) => ({ text, index, logprobs, finish_reason })
+    const texts: string[] = []
     const parts = {
       opening: (index: number) => (before(index) === '' ? undefined : part(index, before(index), null)),
-      text: (index: number, text: string) => part(index, text, null),
+      text: (index: number, text: string, entries?: PlacedEntry[]) => {
+        const whole = (texts[index] ?? '') + text
+        texts[index] = whole
+        return part(index, text, null, entries && completionLogProbs(entries, whole))
+      },
       end: (index: number, { finishReason }: Ended) => part(index, '', finishReason),
     }
     return { headers, stream: streamOf(about, choices, parts, request.stream_options) }
@@ -140,8 +153,9 @@ export async function completion(service: Service, body: unknown, signal: AbortS
     headers,
     whole: {
       ...about,
-      choices: done.map(({ text, finishReason }, index) => ({
-        ...{ text: before(index) + text, index, logprobs: null, finish_reason: finishReason },
+      choices: done.map(({ text, finishReason, entries }, index) => ({
+        ...{ text: before(index) + text, index, finish_reason: finishReason },
+        logprobs: entries ? completionLogProbs(entries, text) : null,
       })),
       usage: usageOf(prompts, done),
     },
@@ -161,3 +175,6 @@ function textsOrTokens(prompt: z.infer<typeof completionSchema>['prompt']): Aske
   if (typeof prompt[0] === 'string') return (prompt as string[]).map(asText)
   return typeof prompt[0] === 'number' ? [asTokens(prompt as number[])] : (prompt as number[][]).map(asTokens)
 }
+
+const chatLogProbs = (entries: readonly PlacedEntry[] | undefined) =>
+  entries ? { content: entriesOf(entries), refusal: null } : null

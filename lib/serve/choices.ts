@@ -6,7 +6,7 @@ import { type AskOptions, answered, type Gate, type Prompted } from './answers.j
 import type { CallForm, WrittenCall } from './call-forms.js'
 import { type AnswerPart, CallReader } from './call-reader.js'
 import { newId } from './ids.js'
-import { TokenEntries, type TokenEntry } from './log-probs.js'
+import { type PlacedEntry, TokenEntries } from './log-probs.js'
 import type { Metrics } from './metrics.js'
 import type { Answering } from './models.js'
 import type { Tools } from './tools.js'
@@ -58,6 +58,7 @@ export interface Usage {
 /** The choices of a request; after the last one, its model is released. */
 export interface Choices {
   prompts: readonly Prompted[]
+  withLogProbs: boolean
   /** Pieces of one choice after the other, and its end. */
   pieces(): AsyncGenerator<Piece | { index: number; end: Ended }, void, void>
 }
@@ -83,7 +84,7 @@ export interface Piece {
   /** Calls behind the text. */
   calls?: ToolCall[]
   /** The tokens that begin in the text, if their log-probabilities are wanted. */
-  entries?: TokenEntry[]
+  entries?: PlacedEntry[]
 }
 
 /** The queue before the models, and what counts their tokens. */
@@ -111,6 +112,7 @@ export function choicesOf(
   }
   return {
     prompts,
+    withLogProbs: how.topLogProbs !== undefined,
     async *pieces() {
       let leave: (() => void) | undefined
       try {
@@ -254,20 +256,21 @@ function seedOf(seed: number, choice: number): number {
 
 interface Whole extends Ended {
   calls: ToolCall[]
-  entries?: TokenEntry[]
+  entries?: PlacedEntry[]
 }
 
 export async function wholeOf(choices: Choices): Promise<Whole[]> {
   const done: Whole[] = []
-  let entries: TokenEntry[] | undefined
+  const none = () => (choices.withLogProbs ? [] : undefined)
+  let entries: PlacedEntry[] | undefined = none()
   let calls: ToolCall[] = []
   for await (const piece of choices.pieces()) {
     if ('end' in piece) {
       done.push({ ...piece.end, calls, ...(entries && { entries }) })
-      entries = undefined
+      entries = none()
       calls = []
     } else {
-      if (piece.entries) entries = [...(entries ?? []), ...piece.entries]
+      entries?.push(...(piece.entries ?? []))
       if (piece.calls) calls.push(...piece.calls)
     }
   }
@@ -278,7 +281,7 @@ export async function wholeOf(choices: Choices): Promise<Whole[]> {
 interface StreamParts {
   /** Begins a choice; undefined begins it with its text. */
   opening(index: number, begin: Piece | undefined): object | undefined
-  text(index: number, text: string, entries?: TokenEntry[]): object
+  text(index: number, text: string, entries?: PlacedEntry[]): object
   calls?(index: number, calls: readonly ToolCall[]): object[]
   end(index: number, end: Ended): object
 }

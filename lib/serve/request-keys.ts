@@ -14,12 +14,10 @@ export interface ForeignKeys {
  * @throws {ApiError} for keys that would have one, and for misspelled ones
  */
 export function keysOf(
-  body: unknown,
+  body: object,
   known: readonly string[],
   { withoutEffect, refused }: ForeignKeys,
 ): Record<string, string> {
-  if (typeof body !== 'object' || body === null || Array.isArray(body))
-    throw invalid('body', 'Expected a JSON object.', 'invalid_body')
   const ignored: string[] = []
   for (const [key, value] of Object.entries(body)) {
     if (known.includes(key)) continue

@@ -7,6 +7,7 @@ import { seconds } from './clock.js'
 import { ApiError, checked, invalid } from './errors.js'
 import { formatShape, schemaShape } from './format-shape.js'
 import { newId } from './ids.js'
+import { entriesOf } from './log-probs.js'
 import { type ForeignKeys, keysOf } from './request-keys.js'
 import {
   type Item,
@@ -96,7 +97,7 @@ export interface ResponseService extends Service {
 
 export async function response(
   service: ResponseService,
-  body: unknown,
+  body: object,
   signal: AbortSignal,
 ): Promise<Answered> {
   const keys = keysOf(body, Object.keys(responseSchema.shape), FOREIGN)
@@ -257,8 +258,9 @@ class TextOfItem {
 
   add({ text, entries = [] }: Piece): object {
     this.#part.text += text
-    this.#part.logprobs.push(...entries)
-    return { ...this.#place, delta: text, logprobs: entries }
+    const logprobs = entriesOf(entries)
+    this.#part.logprobs.push(...logprobs)
+    return { ...this.#place, delta: text, logprobs }
   }
 
   end(output: OutputItem[], status: string): Named[] {

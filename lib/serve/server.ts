@@ -1,10 +1,10 @@
 /** Starts and stops the service: its data folder, its models, its queue, and the HTTP server. */
 import { randomBytes } from 'node:crypto'
 import { mkdir, readFile } from 'node:fs/promises'
-import type { Server } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { createAdaptorServer } from '@hono/node-server'
+import { getRequestListener } from '@hono/node-server'
 import { ConfigError } from '../core/errors.js'
 import { isLoopback, listenError, publicHost, urlHost } from '../core/hosts.js'
 import { once } from '../core/once.js'
@@ -13,7 +13,7 @@ import { PRIVATE, writeFileWhole } from '../io/atomic.js'
 import type { Model } from '../model/model.js'
 import { lockRun } from '../train/folders/run-lock.js'
 import { Gate } from './answers.js'
-import { appOf } from './app.js'
+import { appOf, outside } from './app.js'
 import { Files } from './files.js'
 import { frontUrl } from './front.js'
 import { InProgress } from './in-progress.js'
@@ -105,10 +105,10 @@ export async function serve(options: ServeOptions): Promise<Service> {
       ...{ gate: new Gate(), inProgress },
       isReady: () => !stopping,
     })
-    server = createAdaptorServer({
-      fetch: app.fetch,
-      serverOptions: { maxHeaderSize: MOST_HEADER, headersTimeout: HEADERS_MS, requestTimeout: 0 },
-    }) as Server
+    server = createServer(
+      { maxHeaderSize: MOST_HEADER, headersTimeout: HEADERS_MS, requestTimeout: 0 },
+      getRequestListener(app.fetch, { errorHandler: outside }),
+    )
     server.maxConnections = MOST_CONNECTIONS
     await listening(server, host, port)
     address.port = (server.address() as AddressInfo).port

@@ -1,5 +1,5 @@
 /** Answers in a format, their log-probabilities, and penalties, by OpenAI's client. */
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { zodResponseFormat } from 'openai/helpers/zod'
@@ -81,6 +81,52 @@ describe('a client of answers', () => {
         streamed.push(...(chunk.choices[0]?.logprobs?.content ?? []))
       expect(streamed).toEqual(entries)
     }
+  })
+
+  test('gets those of raw texts, with the places of the tokens, the same in a stream', async () => {
+    const request = {
+      model: 'base',
+      prompt: ['Once', 'The é'],
+      max_tokens: 8,
+      logprobs: 2,
+      temperature: 1,
+      seed: 3,
+    }
+    const { choices } = await asked.client.completions.create(request)
+    const streamed: string[][] = [[], []]
+    const offsets: number[][] = [[], []]
+    for await (const chunk of await asked.client.completions.create({ ...request, stream: true }))
+      for (const { index, logprobs } of chunk.choices) {
+        streamed[index]?.push(...(logprobs?.tokens ?? []))
+        offsets[index]?.push(...(logprobs?.text_offset ?? []))
+      }
+    for (const [index, { text, logprobs }] of choices.entries()) {
+      const { tokens = [], token_logprobs = [], top_logprobs = [], text_offset = [] } = logprobs ?? {}
+      expect(tokens.join('')).toBe(text)
+      expect(token_logprobs).toHaveLength(tokens.length)
+      for (const [i, at] of text_offset.entries()) {
+        expect(
+          [...text]
+            .slice(at)
+            .join('')
+            .startsWith(tokens[i] as string),
+        ).toBe(true)
+        expect(top_logprobs[i]?.[tokens[i] as string]).toBe(token_logprobs[i])
+        expect(Object.keys(top_logprobs[i] ?? {}).length).toBeOneOf([2, 3])
+      }
+      expect([streamed[index], offsets[index]]).toEqual([tokens, text_offset])
+    }
+    const refused = asked.client.completions.create({ ...request, echo: true })
+    await expect(refused).rejects.toMatchObject({ status: 400, param: 'logprobs' })
+  })
+
+  test('gets a list without any for an answer without text', async () => {
+    // The end token is drawn first.
+    const { eos_token_id } = JSON.parse(readFileSync('demo/base/config.json', 'utf8'))
+    const logit_bias = { [[eos_token_id].flat()[0]]: 100 }
+    const request = { model: 'base', messages, logit_bias, logprobs: true, temperature: 0 }
+    const { choices } = await asked.client.chat.completions.create(request)
+    expect(choices[0]).toMatchObject({ message: { content: '' }, logprobs: { content: [], refusal: null } })
   })
 
   test('gets other texts with penalties and biases', async () => {

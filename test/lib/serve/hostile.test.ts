@@ -61,6 +61,8 @@ const multipart = (text: string) => ({
   headers: { 'content-type': 'multipart/form-data; boundary=B' },
   body: text.replaceAll('\n', '\r\n'),
 })
+/** What each request got, for the table of docs/serve.md. */
+const seen: { request: string; status: number; code: string | null }[] = []
 const CHAT = JSON.stringify({ model: 'base', messages: [{ role: 'user', content: 'a' }], max_tokens: 1 })
 
 describe('a request', () => {
@@ -78,6 +80,9 @@ describe('a request', () => {
       421,
       'misdirected',
     ],
+    ['to a host that is no name', { headers: { host: 'a b' }, body: CHAT }, 400, null],
+    ['to a port that is none', { headers: { host: '127.0.0.1:99999' }, body: CHAT }, 400, null],
+    ['with a body that is a string', { path: '/v1/fine_tuning/jobs', body: '"a"' }, 400, 'invalid_body'],
     ['to another port', { headers: { host: '127.0.0.1:1' }, body: CHAT }, 421, 'misdirected'],
     ['of another site', { headers: { origin: 'https://evil.example' }, body: CHAT }, 403, 'origin_refused'],
     [
@@ -125,14 +130,19 @@ describe('a request', () => {
       400,
       'invalid_value',
     ],
-  ])('%s is refused', async (_, sent, status, code) => {
+  ])('%s is refused', async (request, sent, status, code) => {
     const got = await send(sent)
+    seen.push({ request, status: got.status, code: got.error?.code ?? null })
     expect(got.status).toBe(status)
     expect(got.error).toMatchObject({ code, message: expect.any(String), type: expect.any(String) })
     expect(got.error).toHaveProperty('param')
     expect(got.headers['x-should-retry']).toBe('false')
     expect(got.headers['x-request-id']).toMatch(/^req_/)
     expect(asked.reports).toEqual([])
+  })
+
+  test('gets what hostile.json says (vitest -u)', async () => {
+    await expect(`${JSON.stringify(seen, null, 2)}\n`).toMatchFileSnapshot('hostile.json')
   })
 
   test('with huge headers, or of no HTTP, ends its connection', async () => {
