@@ -5,6 +5,13 @@ import { Literals, Unfinished, Unreadable } from './literals.js'
 /** A part of an answer: text, or calls with the text that they were read from. */
 export type AnswerPart = { text: string } | { calls: readonly WrittenCall[]; raw: string }
 
+/** What calls end with, in all forms. */
+const CLOSES = /[}\])>]/
+/** The most times that a call is read again because it may have ended, on average over its characters. */
+const MOST_READS = 32
+/** Characters after which a call is read again in any case. */
+const LEAST_GROWTH = 16
+
 export class CallReader {
   readonly #form: CallForm
   readonly #parameters: Parameters
@@ -13,6 +20,9 @@ export class CallReader {
   /** True after text that is more than white space. */
   #hasText = false
   #hasCalls = false
+  /** Of the call that has begun, if one has: characters read so far, and the length from which it is read again. */
+  #read = 0
+  #next = 0
 
   constructor(form: CallForm, parameters: Parameters) {
     this.#form = form
@@ -22,12 +32,18 @@ export class CallReader {
   /** The parts that are certain after the next piece of the answer. */
   push(piece: string): AnswerPart[] {
     this.#held += piece
-    return [...this.#parts(false)]
+    return this.#isWorthReading(piece) ? [...this.#parts(false)] : []
   }
 
   /** The rest of the answer, which has ended. */
   end(): AnswerPart[] {
     return [...this.#parts(true)]
+  }
+
+  /** False while a long call goes on. Reading it after each piece would take the square of its length. */
+  #isWorthReading(piece: string): boolean {
+    const { length } = this.#held
+    return length >= this.#next || (CLOSES.test(piece) && this.#read < MOST_READS * length)
   }
 
   *#parts(ended: boolean): Generator<AnswerPart, void, void> {
@@ -42,11 +58,17 @@ export class CallReader {
         this.#hasCalls = true
         yield { calls, raw }
       } catch (error) {
-        if (error instanceof Unfinished) return
+        if (error instanceof Unfinished) {
+          this.#read += this.#held.length
+          this.#next = this.#held.length + Math.max(LEAST_GROWTH, this.#held.length / 8)
+          return
+        }
         if (!(error instanceof Unreadable)) throw error
         yield* this.#text(white + mark.length)
       }
     }
+    this.#read = 0
+    this.#next = 0
     const isRest = ended && this.#hasCalls && this.#held.trim() === ''
     if (!isRest) yield* this.#text(this.#held.length - (ended ? 0 : this.#doubtful()))
   }

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import type { BaseModel } from '../../../lib/base/base.js'
 import { CALL_FORMS, type CallForm, type WrittenCall } from '../../../lib/serve/call-forms.js'
-import { CallReader } from '../../../lib/serve/call-reader.js'
+import { type AnswerPart, CallReader } from '../../../lib/serve/call-reader.js'
 import type { Answering } from '../../../lib/serve/models.js'
 import { callStyleOf } from '../../../lib/serve/tools.js'
 import { readTokenizerSource } from '../../../lib/tokenizer/read-source.js'
@@ -150,4 +150,33 @@ describe('the form of calls is found in the template', () => {
     const error = await callStyleOf(templated(source.chatTemplate as string)).catch((e) => e)
     expect(error).toMatchObject({ status: 400, param: 'tools', code: 'unsupported_parameter' })
   })
+})
+
+test('a long call is read a bounded number of times', () => {
+  const form = CALL_FORMS[0] as CallForm
+  let read = 0
+  let held = 0
+  const counting: CallForm = {
+    ...form,
+    read(text, parameters) {
+      read += held
+      return form.read(text, parameters)
+    },
+  }
+  for (const word of ['word '.repeat(3000), '<b>}'.repeat(3000)]) {
+    const reader = new CallReader(counting, parameters)
+    const answer = `<tool_call>${JSON.stringify({ name: 'look_up', arguments: { word } })}</tool_call>`
+    const parts: AnswerPart[] = []
+    read = 0
+    for (let at = 0; at < answer.length; at += 4) {
+      held = Math.min(at + 4, answer.length)
+      parts.push(...reader.push(answer.slice(at, held)))
+    }
+    // What could end at any character may be read at the end of the answer only.
+    if (word.startsWith('word')) expect(parts).toHaveLength(1)
+    parts.push(...reader.end())
+    const calls = parts.flatMap((part) => ('calls' in part ? part.calls : []))
+    expect(calls.map(({ arguments: given }) => JSON.parse(given).word === word)).toEqual([true])
+    expect(read).toBeLessThan(50 * answer.length)
+  }
 })
