@@ -12,11 +12,12 @@ import { callingModel } from '../calling.js'
 import { type Asked, BASE, begun, ended, rowsOf, supervised, upload, withConfig } from '../service.js'
 import { type Drawn, drawnRequest, type Ids } from './requests.js'
 
-const COUNT = Number(process.env.LOWRANK_FUZZED_REQUESTS ?? (WHOLE ? 2000 : 300))
+const COUNT = Number(process.env.LOWRANK_FUZZED_REQUESTS ?? (WHOLE ? 10_000 : 300))
 const SEED = Number(process.env.LOWRANK_FUZZ_SEED ?? 1)
 /** Things are made anew after so many requests, which may have removed them. */
 const RENEWED = 20
 const SECONDS = 20
+const EVENTS_MS = 2000
 
 let asked: Asked
 let client: OpenAI
@@ -55,7 +56,7 @@ interface Got {
   text: string
 }
 
-function send({ method, path, headers, body }: Drawn): Promise<Got> {
+function send({ method, path, headers, body, route }: Drawn): Promise<Got> {
   const { port, hostname } = new URL(asked.service.url)
   const given = { authorization: `Bearer ${asked.service.token}`, ...headers }
   const length =
@@ -69,13 +70,17 @@ function send({ method, path, headers, body }: Drawn): Promise<Got> {
           text += bytes
         })
         const { 'content-type': type = '', 'x-request-id': id } = response.headers
-        response.on('end', () =>
-          resolve({ status: response.statusCode as number, type, id: id as string, text }),
-        )
+        const done = () => {
+          clearTimeout(late)
+          resolve({ status: response.statusCode as number, type, id: id as string, text })
+        }
+        response.on('end', done)
         response.on('error', reject)
+        // The events of a paused job have no end.
+        if (route.endsWith('/events')) setTimeout(() => sent.destroy().on('close', done), EVENTS_MS).unref()
       },
     )
-    sent.setTimeout(SECONDS * 1000, () => sent.destroy(new Error(`no answer for ${SECONDS} s`)))
+    const late = setTimeout(() => sent.destroy(new Error(`no whole answer for ${SECONDS} s`)), SECONDS * 1000)
     sent.on('error', reject)
     sent.end(body)
   })
