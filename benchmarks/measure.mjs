@@ -1,4 +1,6 @@
 // Code shared by the benchmarks: clocks, medians, and texts.
+import { availableParallelism, cpus } from 'node:os'
+import { basename, relative } from 'node:path'
 
 /** CPU time of the process so far, in seconds, over all threads. */
 export const cpuSeconds = () => {
@@ -7,6 +9,17 @@ export const cpuSeconds = () => {
 }
 
 export const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
+
+/** What results are of: the command without the paths of its files, the processor, and the day. */
+export const measuredBy = () => {
+  const [, script, ...args] = process.argv
+  const shown = args.filter((arg) => arg !== '--json').map((arg) => (arg.includes('/') ? basename(arg) : arg))
+  return {
+    command: ['node', relative(process.cwd(), script), ...shown].join(' '),
+    machine: `${availableParallelism()} cores of ${cpus()[0].model}`,
+    date: new Date().toISOString().slice(0, 10),
+  }
+}
 
 /** Median, lowest and highest of ratios, in words. */
 export const ranged = (ratios) =>

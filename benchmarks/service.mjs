@@ -5,6 +5,8 @@
 //   npm run build && node benchmarks/service.mjs MODEL [--adapters 16] [--requests 1000] [--tokens 24] [--at-once 16]
 //     [--quantization nf4] [--json]
 //
+// With --json the output is what benchmarks/results/service.json holds, from which docs/serve.md has its figures.
+//
 // MODEL is a folder or a .gguf file. The service runs in a process of its own.
 import { fork } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -14,7 +16,7 @@ import { parseArgs } from 'node:util'
 import OpenAI, { toFile } from 'openai'
 import { loadModel, lora } from '../dist/esm/index.js'
 import { serve } from '../dist/esm/serve/index.js'
-import { median } from './measure.mjs'
+import { measuredBy, median } from './measure.mjs'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -203,7 +205,7 @@ const MIB = 2 ** 20
 if (options.folder !== undefined) await server(options.folder)
 else {
   const result = await measured()
-  if (options.json) console.log(JSON.stringify(result))
+  if (options.json) console.log(JSON.stringify({ ...measuredBy(), ...result }, null, 1))
   else {
     const { resident_bytes: memory } = result
     console.log(`${result.requests} requests, ${result.adapters} adapters, ${result.at_once} at once`)

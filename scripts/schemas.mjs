@@ -1,8 +1,8 @@
 /**
  * Writes the files generated from the code: schemas/*.json for programs and editors, the tables of options in
- * docs/config.md and docs/coming-from.md, those of models in docs/memory.md and docs/models.md, that of hostile requests in docs/serve.md, and the tables and
- * drawings of the strategies' pages. Run it after `npm run build:ts`. With --check it writes nothing, and the exit code
- * says whether the files are up to date.
+ * docs/config.md and docs/coming-from.md, those of models in docs/memory.md and docs/models.md, figures and hostile
+ * requests of the service in docs/serve.md, and the tables and drawings of the strategies' pages. Run it after
+ * `npm run build:ts`. With --check it writes nothing, and the exit code says whether the files are up to date.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,6 +18,7 @@ import { withDefinitions } from './json-definitions.mjs'
 import { withMemoryTable } from './memory-table.mjs'
 import { withModelTypes } from './model-types.mjs'
 import { schematic, schematicsBeside } from './schematics.mjs'
+import { withServiceTables } from './service-tables.mjs'
 import { strategyPages } from './strategy-tables.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -33,8 +34,8 @@ const generated = new Map(
 generated.set('docs/config.md', withTables(textOf('docs/config.md')))
 generated.set('docs/coming-from.md', withForeignTables(textOf('docs/coming-from.md'), 'docs/coming-from.md'))
 generated.set('docs/memory.md', await withMemoryTable(textOf('docs/memory.md')))
-generated.set('docs/serve.md', withHostileTable(textOf('docs/serve.md')))
 generated.set('docs/models.md', withModelTypes(textOf('docs/models.md')))
+generated.set('docs/serve.md', withServiceTables(withHostileTable(textOf('docs/serve.md'))))
 for (const [path, text] of await strategyPages(textOf)) generated.set(path, text)
 for (const { name } of listStrategies())
   generated.set(`docs/strategies/${name}.svg`, schematic(strategyFrom({ name })))

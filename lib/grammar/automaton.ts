@@ -21,7 +21,7 @@ export interface State {
 }
 
 export function tooComplex(): ConfigError {
-  return new ConfigError('The schema is too complex: its automaton would have too many states.')
+  return new ConfigError('it is too complex: its automaton would have too many states')
 }
 
 /** States and work that one grammar may still take. */

@@ -3,7 +3,7 @@
  * goes on with what is there.
  */
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { createReadStream, existsSync } from 'node:fs'
 import { appendFile, mkdir, readdir, readFile, rm, truncate } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { ConfigError } from '../../core/errors.js'
@@ -166,7 +166,7 @@ function nameOf(data: string): string {
 
 /** SHA-256 of a file. */
 export async function hashOfFile(path: string): Promise<string> {
-  return createHash('sha256')
-    .update(await readFile(path))
-    .digest('hex')
+  const hash = createHash('sha256')
+  for await (const bytes of createReadStream(path)) hash.update(bytes)
+  return hash.digest('hex')
 }

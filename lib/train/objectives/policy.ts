@@ -207,7 +207,7 @@ class PolicyObjective implements Objective {
     if (uniform < 1 || this.#warned) return
     this.#warned = true
     this.#sampling.base.warn(
-      `all answers to each prompt of a step have the same reward, ${this.#measured.reward}, so nothing is learned from them. If this goes on, train on right answers first (task: causal_lm), or reward parts of an answer too.`,
+      `all answers to each prompt of a step have the same reward, ${rangeOf(rewards.flat())}, so nothing is learned from them. If this goes on, train on right answers first (task: causal_lm), or reward parts of an answer too.`,
     )
   }
 
@@ -220,4 +220,10 @@ class PolicyObjective implements Objective {
         : rows.reduce((sum, row) => sum + weightOf(row), 0)
     return { tokens, rows: rows.length, pairs: rows.length }
   }
+}
+
+/** The value that numbers have, or the least and the largest. */
+function rangeOf(numbers: readonly number[]): string {
+  const [least, most] = [Math.min(...numbers), Math.max(...numbers)].map((one) => Number(one.toPrecision(4)))
+  return least === most ? `${least}` : `from ${least} to ${most} by prompt`
 }

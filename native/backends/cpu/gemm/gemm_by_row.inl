@@ -3,12 +3,12 @@
 
 inline constexpr int64_t kRowsAtOnce = 32;
 
-// body(number, first) for rows [begin, end), a few at a time; the number is a constant.
+// body(number, first) for rows [begin, end), at most eight at a time, which share what is decoded; the number is a
+// constant.
 template <class Body>
 inline void each_few(int64_t begin, int64_t end, Body&& body) {
-  static_assert(kFewRows == 4);
   for (; end - begin >= 8; begin += 8) body(std::integral_constant<int, 8>(), begin);
-  for (; end - begin >= kFewRows; begin += kFewRows) body(std::integral_constant<int, kFewRows>(), begin);
+  for (; end - begin >= 4; begin += 4) body(std::integral_constant<int, 4>(), begin);
   if (end - begin == 3) body(std::integral_constant<int, 3>(), begin);
   if (end - begin == 2) body(std::integral_constant<int, 2>(), begin);
   if (end - begin == 1) body(std::integral_constant<int, 1>(), begin);
@@ -17,7 +17,7 @@ inline void each_few(int64_t begin, int64_t end, Body&& body) {
 // Rows of sums from `first` on.
 template <int kRows>
 inline auto& sums_of(float (&sums)[kRowsAtOnce][kVector], int64_t first) {
-  return *reinterpret_cast<float(*)[kRows][kVector]>(&sums[first]);
+  return *reinterpret_cast<float (*)[kRows][kVector]>(&sums[first]);
 }
 
 // The operand x a^T of kRows rows of a part, of which `first` is the first, as activations.
