@@ -5,6 +5,7 @@ import type { Nfa } from './automaton.js'
 import { Rules } from './rules.js'
 import { Schemas } from './schema.js'
 import { SchemaError } from './schema-error.js'
+import { textWithout } from './strings.js'
 
 /** A part of a grammar. */
 export type GrammarPart =
@@ -13,6 +14,8 @@ export type GrammarPart =
   /** A special token, which no text has. */
   | { kind: 'token'; id: number }
   | { kind: 'schema'; schema: unknown }
+  /** Any text in which `stop` is not. */
+  | { kind: 'without'; stop: string }
   | { kind: 'all'; parts: readonly GrammarPart[] }
   | { kind: 'one'; options: readonly GrammarPart[] }
 
@@ -44,6 +47,8 @@ function partOf(rules: Rules, nfa: Nfa, from: number, part: GrammarPart): number
     }
     case 'schema':
       return new Schemas(rules, part.schema).value(nfa, from, part.schema, '#')
+    case 'without':
+      return textWithout(nfa, from, part.stop)
     case 'all':
       return part.parts.reduce((at, one) => partOf(rules, nfa, at, one), from)
     case 'one':

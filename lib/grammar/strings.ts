@@ -152,6 +152,57 @@ class Spelling {
   }
 }
 
+/** Line breaks, tabs, and what is no control character. */
+const WRITTEN: readonly Range[] = [
+  [0x09, 0x0a],
+  [0x20, 0xd7ff],
+  [0xe000, 0x10ffff],
+]
+
+/** Characters of a text, in ASCII, that does not have `stop` in it. */
+export function textWithout(nfa: Nfa, from: number, stop: string): number {
+  // A state is the length of the beginning of `stop` that has just been read.
+  const states = Array.from(stop, () => nfa.state())
+  const end = nfa.state()
+  nfa.move(from, states[0] as number)
+  const symbols = [...new Set(stop)].sort()
+  const others = symbols.reduce<readonly Range[]>((ranges, symbol) => without(ranges, symbol), WRITTEN)
+  for (const [read, state] of states.entries()) {
+    nfa.move(state, end)
+    for (const symbol of symbols) {
+      const to = states[beginningRead(stop, stop.slice(0, read) + symbol)]
+      const code = symbol.charCodeAt(0)
+      if (to !== undefined) nfa.after(state, [[code, code]], to)
+    }
+    for (const [low, high] of others)
+      for (const bytes of utf8(low, high)) {
+        const last = bytes.slice(0, -1).reduce((at, range) => nfa.after(at, [range]), state)
+        nfa.after(last, bytes.slice(-1), states[0])
+      }
+  }
+  return end
+}
+
+/** The most characters at the end of a text that `stop` begins with. */
+function beginningRead(stop: string, text: string): number {
+  let length = Math.min(text.length, stop.length)
+  while (!text.endsWith(stop.slice(0, length))) length--
+  return length
+}
+
+/** Ranges without one character. */
+function without(ranges: readonly Range[], character: string): Range[] {
+  const code = character.charCodeAt(0)
+  return ranges.flatMap(([low, high]): Range[] =>
+    code < low || code > high
+      ? [[low, high]]
+      : [
+          ...(low < code ? [[low, code - 1] as const] : []),
+          ...(code < high ? [[code + 1, high] as const] : []),
+        ],
+  )
+}
+
 /** The bytes of the code points `low` to `high`, as sequences of ranges. */
 function utf8(low: number, high: number): Range[][] {
   for (const most of [0x7f, 0x7ff, 0xffff])

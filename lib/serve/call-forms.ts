@@ -80,6 +80,7 @@ function bareValue(text: string, schema: unknown): string {
   const isText =
     isRecord(schema) &&
     (schema.type === 'string' ||
+      typeof schema.const === 'string' ||
       (Array.isArray(schema.enum) && schema.enum.every((value) => typeof value === 'string')))
   if (isText) return JSON.stringify(text)
   try {

@@ -1,11 +1,11 @@
 /** Tools of a request: their shapes, the form in which a model writes its calls, and calls that it has to write. */
 import * as z from 'zod'
 import { DataError } from '../core/errors.js'
-import { isRecord } from '../core/schema-shape.js'
 import type { GrammarPart } from '../grammar/grammar.js'
 import type { NativeGrammar, TokenTable } from '../native/addon.js'
 import { formatOf, isRecorded, renderPrompt } from '../train/rows/prompting.js'
 import { CALL_FORMS, type CallForm, type Parameters } from './call-forms.js'
+import { type CallFrame, frameOf } from './call-grammar.js'
 import { invalid, unsupported } from './errors.js'
 import { expectGrammar, grammarOf } from './grammars.js'
 import { Literals, Unreadable } from './literals.js'
@@ -123,8 +123,8 @@ const TOOL = {
 /** How the template of a model writes calls. */
 export interface CallStyle {
   form: CallForm
-  /** The texts around the name and the arguments of a call; undefined where arguments are not JSON. */
-  frame: readonly [open: string, between: string, close: string] | undefined
+  /** Undefined where calls are written in a form that no grammar knows. */
+  frame: CallFrame | undefined
 }
 
 const styles = new WeakMap<object, Map<string, Promise<CallStyle>>>()
@@ -162,7 +162,7 @@ function styleIn(text: string): CallStyle {
   for (const form of CALL_FORMS)
     for (const at of placesOf(tail, form)) {
       const written = sampleIn(form, tail, at)
-      if (written !== undefined) return { form, frame: frameOf(written) }
+      if (written !== undefined) return { form, frame: frameOf(written, 'look_up', 'word') }
     }
   throw unknownForm()
 }
@@ -188,19 +188,10 @@ function sampleIn(form: CallForm, text: string, at: number): string | undefined 
   }
 }
 
-function frameOf(call: string): CallStyle['frame'] {
-  const name = call.indexOf('look_up')
-  const begin = call.indexOf('{', name)
-  if (begin < 0) return undefined
-  const literals = new Literals(call, begin, true)
-  literals.members()
-  return [call.slice(0, name), call.slice(name + 'look_up'.length, begin), call.slice(literals.at)]
-}
-
 /**
  * The grammar of an answer with tools: a call of one that the request asks for, or, beside a format, a call of any tool or
  * what follows the format; undefined where the model decides.
- * @throws {ApiError} for a model whose calls are not JSON, and for schemas that cannot be followed
+ * @throws {ApiError} for a model whose calls no grammar knows, and for schemas that cannot be followed
  */
 export async function toolGrammar(
   { base }: Answering,
@@ -211,20 +202,14 @@ export async function toolGrammar(
   if (forced === undefined && format === undefined) return undefined
   if (frame === undefined) throw forced === undefined ? noFormat() : noForce()
   const special = await specialTexts(base)
-  const [open, between, close] = frame.map((text) => withTokens(text, special)) as [
-    GrammarPart[],
-    GrammarPart[],
-    GrammarPart[],
-  ]
   const calls = (forced ?? [...parameters.keys()]).map((name): GrammarPart => {
-    const given = parameters.get(name)
-    const schema = isRecord(given) && Object.keys(given).length > 0 ? given : { type: 'object' }
-    const parts = [
-      ...open,
-      { kind: 'text' as const, text: name },
-      ...between,
-      { kind: 'schema' as const, schema },
-      ...close,
+    const { open, between, close } = frame
+    const parts: GrammarPart[] = [
+      ...withTokens(open, special),
+      { kind: 'text', text: name },
+      ...withTokens(between, special),
+      ...frame.argumentsOf(name, parameters.get(name)),
+      ...withTokens(close, special),
     ]
     return { kind: 'all', parts }
   })
@@ -272,14 +257,14 @@ function withTokens(text: string, special: readonly [text: string, id: number][]
 const noForce = () =>
   invalid(
     'tool_choice',
-    "Invalid value for 'tool_choice': this model does not write calls as JSON, and only those can be required; use auto.",
+    "Invalid value for 'tool_choice': this model writes calls in a form that cannot be required; use auto.",
     'unsupported_value',
   )
 
 const noFormat = () =>
   unsupported(
     'response_format',
-    'this model does not write calls as JSON, so an answer that may call tools has no format of its own',
+    'this model writes calls in a form that no grammar knows, so an answer that may call tools has no format of its own',
   )
 
 const unknownForm = () =>

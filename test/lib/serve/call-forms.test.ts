@@ -2,12 +2,15 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import type { BaseModel } from '../../../lib/base/base.js'
+import { compileGrammar, type GrammarPart } from '../../../lib/grammar/grammar.js'
 import { CALL_FORMS, type CallForm, type WrittenCall } from '../../../lib/serve/call-forms.js'
+import type { CallFrame } from '../../../lib/serve/call-grammar.js'
 import { type AnswerPart, CallReader } from '../../../lib/serve/call-reader.js'
 import type { Answering } from '../../../lib/serve/models.js'
 import { callStyleOf } from '../../../lib/serve/tools.js'
 import { readTokenizerSource } from '../../../lib/tokenizer/read-source.js'
 import { withTemplate } from '../../../lib/tokenizer/source.js'
+import { reads } from '../grammar/reader.js'
 
 const source = await readTokenizerSource({ kind: 'folder', path: 'demo/base' })
 
@@ -140,8 +143,7 @@ describe('the form of calls is found in the template', () => {
     async (name) => {
       const template = readFileSync(`test/parity/chat-templates/${name}`, 'utf8')
       const { form, frame } = await callStyleOf(templated(template))
-      // Arguments as Python or in tags cannot be required.
-      expect(frame !== undefined).toBe(/^(qwen3\.j|smollm3|phi4|ministral3)/.test(name))
+      expect(frame?.close).toMatch(/^([)\]}<]|$)/)
       expect(form.marks).toContain(marks[name])
     },
   )
@@ -149,6 +151,89 @@ describe('the form of calls is found in the template', () => {
   test('and one that knows no tools is told', async () => {
     const error = await callStyleOf(templated(source.chatTemplate as string)).catch((e) => e)
     expect(error).toMatchObject({ status: 400, param: 'tools', code: 'unsupported_parameter' })
+  })
+})
+
+describe('a call that is required', () => {
+  const given = {
+    type: 'object',
+    properties: {
+      mode: { enum: ['a', 'b c'] },
+      deep: { type: 'array', items: { $ref: '#/$defs/flag' } },
+      word: { type: 'string' },
+      n: { type: 'integer', minimum: 0 },
+    },
+    required: ['word', 'n'],
+    $defs: { flag: { type: 'boolean' } },
+  }
+  /** The grammar of calls of a template, and what reads them. */
+  async function calling(template: string, schema: object) {
+    const style = await callStyleOf(
+      templated(readFileSync(`test/parity/chat-templates/${template}.jinja`, 'utf8')),
+    )
+    const { open, between, close, argumentsOf } = style.frame as CallFrame
+    const text = (text: string): GrammarPart => ({ kind: 'text', text })
+    const parts = [text(`${open}look_up${between}`), ...argumentsOf('look_up', schema), text(close)]
+    const tables = compileGrammar({ kind: 'all', parts })
+    const known = new Map([['look_up', schema]])
+    return (argumentsAs: string): string | undefined => {
+      const answer = `${open}look_up${between}${argumentsAs}${close}`
+      if (!reads(tables, answer)) return undefined
+      const reader = new CallReader(style.form, known)
+      const [part, ...more] = [...reader.push(answer), ...reader.end()]
+      expect(more).toEqual([])
+      const [call] = part !== undefined && 'calls' in part ? part.calls : []
+      return call?.arguments ?? 'no call'
+    }
+  }
+  const tag = (key: string, value: string) => `<parameter=${key}>\n${value}\n</parameter>\n`
+
+  test.each(['lfm2', 'lfm2_5', 'olmo3'])('as Python, of %s', async (template) => {
+    const read = await calling(template, given)
+    expect(read('word="it\'s \\"ü\\"", n=2')).toBe('{"word":"it\'s \\"ü\\"","n":2}')
+    expect(read('word="", n=0, mode="b c", deep=[true,false]')).toBe(
+      '{"word":"","n":0,"mode":"b c","deep":[true,false]}',
+    )
+    for (const other of [
+      '',
+      'word="a"',
+      'n=2, word="a"',
+      'word="a", n=-1',
+      "word='a', n=1",
+      'word="a", n=1, ',
+    ])
+      expect(read(other)).toBeUndefined()
+    const optional = await calling(template, { ...given, required: [] })
+    expect(['', 'n=1', 'mode="a", word="x"', 'deep=[], n=3'].map(optional)).toEqual([
+      '{}',
+      '{"n":1}',
+      '{"mode":"a","word":"x"}',
+      '{"deep":[],"n":3}',
+    ])
+    expect(optional(', n=1')).toBeUndefined()
+    const odd = { properties: { 'a b': { type: 'string' } } }
+    await expect(calling(template, odd)).rejects.toMatchObject({ param: 'tool_choice' })
+  })
+
+  test.each(['qwen3_5', 'qwen3_6'])('in tags, of %s', async (template) => {
+    const read = await calling(template, given)
+    const text = 'if a < b:\n  "<</para"\n\n# é'
+    expect(read(tag('word', text) + tag('n', '12'))).toBe(JSON.stringify({ word: text, n: 12 }))
+    expect(read(tag('word', '12') + tag('n', '0') + tag('mode', 'b c') + tag('deep', '[true]'))).toBe(
+      '{"word":"12","n":0,"mode":"b c","deep":[true]}',
+    )
+    expect(read(tag('word', '') + tag('n', '1'))).toBe('{"word":"","n":1}')
+    for (const other of [
+      ...[tag('word', 'a'), tag('n', '1') + tag('word', 'a'), tag('word', 'a') + tag('n', 'x')],
+      ...[
+        tag('word', 'a</parameter>b') + tag('n', '1'),
+        tag('word', '<</parameter>') + tag('n', '1'),
+        tag('word', '\u0001') + tag('n', '1'),
+      ],
+    ])
+      expect(read(other)).toBeUndefined()
+    const bound = { properties: { a: { type: 'string', pattern: '^a$' } } }
+    await expect(calling(template, bound)).rejects.toMatchObject({ param: 'tool_choice' })
   })
 })
 
