@@ -9,7 +9,7 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { measuredBy } from './measure.mjs'
+import { answers, measuredBy } from './measure.mjs'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -52,13 +52,8 @@ try {
     server = spawn('npx', ['lowrank', 'serve', '--model', model, '--port', '8000', '--token', KEY], {
       ...{ cwd: folder, stdio: 'ignore', detached: true },
     })
-    for (;;) {
-      if ((server.exitCode ?? server.signalCode) !== null)
-        throw new Error(`the server ended with ${server.exitCode}`)
-      if ((await fetch('http://127.0.0.1:8000/ready').catch(() => undefined))?.ok)
-        return 'http://127.0.0.1:8000/v1'
-      await new Promise((done) => setTimeout(done, 100))
-    }
+    await answers('http://127.0.0.1:8000/ready', server)
+    return 'http://127.0.0.1:8000/v1'
   })
   process.env.LOWRANK_TOKEN = KEY
   const printed = await timed(`node openai-client.mjs ${url} ${name} train.jsonl`, () =>

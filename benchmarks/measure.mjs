@@ -10,7 +10,7 @@ export const cpuSeconds = () => {
 
 export const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 
-/** What results are of: the command without the paths of its files, the processor, and the day. */
+/** The command of a result, without the paths of its files, the processor, and the day. */
 export const measuredBy = () => {
   const [, script, ...args] = process.argv
   const shown = args.filter((arg) => arg !== '--json').map((arg) => (arg.includes('/') ? basename(arg) : arg))
@@ -18,6 +18,17 @@ export const measuredBy = () => {
     command: ['node', relative(process.cwd(), script), ...shown].join(' '),
     machine: `${availableParallelism()} cores of ${cpus()[0].model}`,
     date: new Date().toISOString().slice(0, 10),
+  }
+}
+
+/** Waits until a server answers an address with success. @throws {Error} if its process ends before */
+export async function answers(url, child) {
+  for (;;) {
+    const end = child.exitCode ?? child.signalCode
+    if (end !== null) throw new Error(`${child.spawnfile} ended with ${end}`)
+    const ready = await fetch(url, { signal: AbortSignal.timeout(2000) }).catch(() => undefined)
+    if (ready?.ok) return
+    await new Promise((done) => setTimeout(done, 100))
   }
 }
 

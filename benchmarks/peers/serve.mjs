@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import OpenAI from 'openai'
-import { measuredBy, median, ranged } from '../measure.mjs'
+import { answers, measuredBy, median, ranged } from '../measure.mjs'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -53,13 +53,7 @@ async function started(name, commandOf) {
     env: { ...process.env, LOWRANK_THREADS: options.threads },
   })
   const url = `http://127.0.0.1:${port}`
-  for (;;) {
-    if ((child.exitCode ?? child.signalCode) !== null)
-      throw new Error(`${name} ended with ${child.exitCode ?? child.signalCode}`)
-    const ready = await fetch(`${url}/health`, { signal: AbortSignal.timeout(2000) }).catch(() => undefined)
-    if (ready?.ok) break
-    await new Promise((done) => setTimeout(done, 200))
-  }
+  await answers(`${url}/health`, child)
   const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: KEY, maxRetries: 0, timeout: 600_000 })
   return { name, child, client, one: [], many: [] }
 }

@@ -25,9 +25,9 @@ const CLASSES: Readonly<Record<string, readonly Range[]>> = {
   d: DIGITS,
   w: WORD,
   s: SPACE,
-  D: without(DIGITS),
-  W: without(WORD),
-  S: without(SPACE),
+  D: allBut(DIGITS),
+  W: allBut(WORD),
+  S: allBut(SPACE),
 }
 
 type Node =
@@ -118,7 +118,7 @@ class Parser {
     const next = this.#pop()
     if (next === '(') return this.#group()
     if (next === '[') return { kind: 'set', ranges: this.#class() }
-    if (next === '.') return { kind: 'set', ranges: without(LINE_ENDS) }
+    if (next === '.') return { kind: 'set', ranges: allBut(LINE_ENDS) }
     if (next === '\\') return { kind: 'set', ranges: this.#escape() }
     if ('^*+?{}]'.includes(next)) throw this.#refused(`${quote(next)} at character ${this.#at - 1}`)
     return { kind: 'set', ranges: [single(next)] }
@@ -162,7 +162,7 @@ class Parser {
       } else ranges.push(...first)
     }
     if (ranges.length === 0 && !inverted) throw this.#refused('an empty class')
-    return inverted ? without(ranges) : within(ranges)
+    return inverted ? allBut(ranges) : within(ranges)
   }
 
   #member(): readonly Range[] {
@@ -226,18 +226,18 @@ function valid(code: number, { pattern }: Parser): Range {
   return [code, code]
 }
 
-function single(character: string): Range {
+export function single(character: string): Range {
   const code = character.codePointAt(0) as number
   return [code, code]
 }
 
 /** Sorted and disjoint, without surrogates. */
 function within(ranges: readonly Range[]): Range[] {
-  return without(without(ranges))
+  return allBut(allBut(ranges))
 }
 
 /** All other code points. */
-function without(ranges: readonly Range[]): Range[] {
+export function allBut(ranges: readonly Range[]): Range[] {
   const found: Range[] = []
   for (const [low, high] of ANY) {
     let next = low

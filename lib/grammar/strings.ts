@@ -4,7 +4,7 @@
  */
 
 import type { Nfa, Range, State } from './automaton.js'
-import { ANY } from './pattern.js'
+import { ANY, allBut, single } from './pattern.js'
 
 const BYTES: Range = [0x80, 0xbf]
 const SHORT: ReadonlyMap<number, string> = new Map([
@@ -104,8 +104,13 @@ class Spelling {
         }
       if (next <= high) plain.push([next, high])
     }
-    for (const [low, high] of plain) for (const bytes of utf8(low, high)) this.#bytes(from, bytes, to)
+    this.plain(from, plain, to)
     this.#escapes(from, ranges, to)
+  }
+
+  /** The bytes of code points that stand for themselves. */
+  plain(from: number, ranges: readonly Range[], to: number): void {
+    for (const [low, high] of ranges) for (const bytes of utf8(low, high)) this.#bytes(from, bytes, to)
   }
 
   #bytes(from: number, bytes: readonly Range[], to: number): void {
@@ -152,33 +157,28 @@ class Spelling {
   }
 }
 
-/** Line breaks, tabs, and what is no control character. */
-const WRITTEN: readonly Range[] = [
-  [0x09, 0x0a],
-  [0x20, 0xd7ff],
-  [0xe000, 0x10ffff],
+/** Control characters but tabs and line feeds. */
+const CONTROLS: readonly Range[] = [
+  [0x00, 0x08],
+  [0x0b, 0x1f],
 ]
 
-/** Characters of a text, in ASCII, that does not have `stop` in it. */
+/** A text without `stop`, which is in ASCII, and without control characters but tabs and line feeds. */
 export function textWithout(nfa: Nfa, from: number, stop: string): number {
   // A state is the length of the beginning of `stop` that has just been read.
   const states = Array.from(stop, () => nfa.state())
   const end = nfa.state()
   nfa.move(from, states[0] as number)
-  const symbols = [...new Set(stop)].sort()
-  const others = symbols.reduce<readonly Range[]>((ranges, symbol) => without(ranges, symbol), WRITTEN)
+  const spelling = new Spelling(nfa)
+  const symbols = [...new Set(stop)]
+  const others = allBut([...CONTROLS, ...symbols.map(single)])
   for (const [read, state] of states.entries()) {
     nfa.move(state, end)
     for (const symbol of symbols) {
       const to = states[beginningRead(stop, stop.slice(0, read) + symbol)]
-      const code = symbol.charCodeAt(0)
-      if (to !== undefined) nfa.after(state, [[code, code]], to)
+      if (to !== undefined) nfa.after(state, [single(symbol)], to)
     }
-    for (const [low, high] of others)
-      for (const bytes of utf8(low, high)) {
-        const last = bytes.slice(0, -1).reduce((at, range) => nfa.after(at, [range]), state)
-        nfa.after(last, bytes.slice(-1), states[0])
-      }
+    spelling.plain(state, others, states[0] as number)
   }
   return end
 }
@@ -188,19 +188,6 @@ function beginningRead(stop: string, text: string): number {
   let length = Math.min(text.length, stop.length)
   while (!text.endsWith(stop.slice(0, length))) length--
   return length
-}
-
-/** Ranges without one character. */
-function without(ranges: readonly Range[], character: string): Range[] {
-  const code = character.charCodeAt(0)
-  return ranges.flatMap(([low, high]): Range[] =>
-    code < low || code > high
-      ? [[low, high]]
-      : [
-          ...(low < code ? [[low, code - 1] as const] : []),
-          ...(code < high ? [[code + 1, high] as const] : []),
-        ],
-  )
 }
 
 /** The bytes of the code points `low` to `high`, as sequences of ranges. */

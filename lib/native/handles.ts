@@ -1,6 +1,6 @@
 /**
  * Lifetimes of native objects: pending work keeps an object alive, and use after disposal throws an error that names
- * it.
+ * it. Turns of training and answers on the engine.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DisposedError } from '../core/errors.js'

@@ -4,7 +4,7 @@ import type { GrammarPart } from '../grammar/grammar.js'
 import { unsupported } from './errors.js'
 import { Literals } from './literals.js'
 
-/** What stands before and behind the name of a tool and its arguments, and how these are written. */
+/** The texts around the name of a tool and its arguments, and the form of these. */
 export interface CallFrame {
   open: string
   between: string
@@ -13,7 +13,7 @@ export interface CallFrame {
   argumentsOf(name: string, parameters: unknown): GrammarPart[]
 }
 
-/** What a reader of Python takes for a name. */
+/** Names of arguments that the reader of Python accepts. */
 const NAME = /^[A-Za-z_][\w.:/-]*$/
 
 const text = (text: string): GrammarPart => ({ kind: 'text', text })

@@ -5,7 +5,7 @@ import { Literals, Unfinished, Unreadable } from './literals.js'
 /** A part of an answer: text, or calls with the text that they were read from. */
 export type AnswerPart = { text: string } | { calls: readonly WrittenCall[]; raw: string }
 
-/** What calls end with, in all forms. */
+/** The last characters of calls, in all forms. */
 const CLOSES = /[}\])>]/
 /** The most times that a call is read again because it may have ended, on average over its characters. */
 const MOST_READS = 32
@@ -20,7 +20,7 @@ export class CallReader {
   /** True after text that is more than white space. */
   #hasText = false
   #hasCalls = false
-  /** Of the call that has begun, if one has: characters read so far, and the length from which it is read again. */
+  /** Characters read so far of a call that has begun, and the length from which it is read again. */
   #read = 0
   #next = 0
 

@@ -7,7 +7,7 @@ export type Labels = Readonly<Record<string, string>>
 interface Sample {
   value: number
   labels?: Labels
-  /** Of the name, as in `_bucket`. */
+  /** End of the name, as in `_bucket`. */
   suffix?: string
 }
 

@@ -6,7 +6,7 @@ import { ApiError } from './errors.js'
 /** Routes that tell nothing of the data. */
 const WITHOUT_KEY = ['/', '/health', '/ready']
 
-/** What requests are checked against. */
+/** The state of the server that requests are checked against. */
 export interface Guarded {
   token: string
   /** The address that the server listens on; its port is known once it listens. */

@@ -1,6 +1,6 @@
 /**
- * What the server tells whoever runs it. Lines in JSON have no keys and no texts of clients: of an error that nobody
- * foresaw, whose message may quote some, they have the place in the code alone.
+ * The log of the server. Lines in JSON have no keys and no texts of clients. The message of an unexpected error may quote
+ * such a text, so these lines have only the place in the code.
  */
 import { codeOf } from '../core/system-error.js'
 import type { JobState } from './jobs.js'

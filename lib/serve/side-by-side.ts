@@ -26,7 +26,7 @@ export interface TextDecoder extends Decodes {
 interface Open {
   batch: Batch
   adapters: readonly ActiveAdapter[]
-  /** Of the values of each adapter, when its texts began to be cached. */
+  /** Version of the values of each adapter when the batch was opened. */
   versions: readonly number[]
   users: number
   /** It takes no more texts. */

@@ -105,7 +105,7 @@ class Term {
 
   /// Its ranks where rows of one product may each have terms of their own; 0 where they may not.
   virtual int64_t ranks_by_row() const { return 0; }
-  /// What it adds to some of such rows.
+  /// Its part of a product of such rows; the caller sets the rows.
   virtual LowRankPart part(const AdapterRun&) const { return {}; }
 
   virtual void forward(Run& run, AdapterRun& adapter, Product& product) const = 0;

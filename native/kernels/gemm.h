@@ -22,6 +22,10 @@ struct Output {
   Matrix y;
   Ptr<float> bias = {}, residual = {};
   int64_t residual_ld = 0;
+
+  Output rows(int64_t first) const {
+    return {y.rows(first), bias, residual ? residual + first * residual_ld : residual, residual_ld};
+  }
 };
 
 /// y[m, n] = sum over segments of x[m, k] w[n, k]^T (+ bias) (+ residual). Every w has n rows.
@@ -56,6 +60,8 @@ struct LowRankPart {
   int64_t row = 0, rows = 0;  // of x and y: the first, and their number
   Factor a;                   // [rank, k], fp32
   Fold b;                     // [n, rank]; where it is folded is up to the device
+
+  bool has(int64_t of) const { return of >= row && of < row + rows; }
 };
 /// y[m, n] = x[m, k] w[n, k]^T (+ parts) (+ bias) (+ residual), each row with the bits that GemmNt gives it alone, with
 /// its parts as further segments in their order.

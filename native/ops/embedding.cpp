@@ -54,7 +54,7 @@ void run_gradient(Run& run, const Step& s) {
                                run.weight_gradient(node.weight)});
 }
 
-constexpr StepKind kForward{"embedding", run_forward, false, RowsOf::adapters};
+constexpr StepKind kForward{"embedding", run_forward, false, RowsOf::text};
 constexpr StepKind kScale{"embedding_scale", run_scale};
 constexpr StepKind kGradient{"embedding_gradient", run_gradient};
 

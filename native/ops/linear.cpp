@@ -177,7 +177,7 @@ void run_weight_gradient(Run& run, const Step& s) {
   if (const Ptr<float> bias = run.weight_gradient(node.bias)) run.launch(BiasGradient{run.tokens, out, dy, bias});
 }
 
-constexpr StepKind kForward{"linear", run_forward, false, RowsOf::adapters};
+constexpr StepKind kForward{"linear", run_forward, false, RowsOf::text};
 constexpr StepKind kInputGradient{"linear_input_gradient", run_input_gradient};
 constexpr StepKind kGradientCast{"gradient_cast", run_gradient_cast};
 constexpr StepKind kWeightGradient{"weight_gradient", run_weight_gradient};

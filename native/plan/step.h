@@ -15,9 +15,8 @@ struct Step;
 
 /// How a step computes a call whose rows are of several texts, so that each has the bits that it has alone.
 enum class RowsOf : uint8_t {
-  all,       // at once: no row knows of another
-  adapters,  // those of one text at a time, with its adapters; as one where the step is computed by row
-  text,      // those of one text at a time, with its cache
+  all,   // at once: no row knows of another
+  text,  // those of one text at a time, with its adapters and its cache, unless the step is computed by row
 };
 
 /// Data shared by all steps of one kind. Its address identifies the kind.

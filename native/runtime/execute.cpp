@@ -180,32 +180,27 @@ void Executor::run_rows(const Step& step) {
   const auto is_row = [&](const TextInput& text) {
     return step.by_row && tokens_of(text) == 1 && text.adapters.size() <= kMostAdapters;
   };
+  const auto whole = std::tuple(tokens, past, host_seqlens);
   std::vector<const std::vector<int32_t>*> of_rows;
   for (auto text = texts_->begin(); text != texts_->end();) {
     of_rows.clear();
     window.cache = text->begin;
     window.in_use = &text->adapters;
     past = text->past;
-    int64_t rows = tokens_of(*text);
+    tokens = tokens_of(*text);
     if (is_row(*text)) {
       for (; text != texts_->end() && is_row(*text); ++text) of_rows.push_back(&text->adapters);
-      rows = static_cast<int64_t>(of_rows.size());
+      tokens = static_cast<int64_t>(of_rows.size());
     } else {
       ++text;
     }
     window.of_rows = of_rows;
-    run_window(step, rows);
-    window.token += rows;
+    const std::vector<int32_t> cu{0, static_cast<int32_t>(tokens)};
+    host_seqlens = cu;
+    execute(step);
+    window.token += tokens;
   }
   window = {};
-}
-
-void Executor::run_window(const Step& step, int64_t rows) {
-  const auto whole = std::tuple(tokens, past, host_seqlens);
-  const std::vector<int32_t> cu{0, static_cast<int32_t>(rows)};
-  tokens = rows;
-  host_seqlens = cu;
-  execute(step);
   std::tie(tokens, past, host_seqlens) = whole;
 }
 

@@ -77,7 +77,6 @@ class Executor final : public Run {
   int64_t written_columns(const Step& step, int buffer) const;
 
   void run_rows(const Step& step);
-  void run_window(const Step& step, int64_t rows);
 
   bool updates() const { return train_ != nullptr && train_->update; }
   Adapter& trained() const { return *session_.adapters_[0]; }

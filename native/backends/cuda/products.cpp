@@ -320,15 +320,12 @@ void run(Launcher& launcher, const GemmNtByRow& k, Ptr<std::byte> workspace) {
     std::vector<Segment> segments{{k.base.x.rows(row), k.base.w}};
     for (size_t p = 0; p < parts.size(); ++p) {
       const LowRankPart& part = k.parts[p];
-      if (row < part.row || row >= part.row + part.rows) continue;
+      if (!part.has(row)) continue;
       const Segment through{k.base.x.rows(row), part.a}, &own = parts[p];
       segments.push_back({own.x.rows(row - part.row), own.w});
       run(launcher, GemmNt{k.precision, 1, part.a.rows, {&through, 1}, {segments.back().x}}, rest);
     }
-    Output to = k.to;
-    to.y = to.y.rows(row);
-    if (to.residual) to.residual = to.residual + row * to.residual_ld;
-    run(launcher, GemmNt{k.precision, 1, k.n, segments, to}, rest);
+    run(launcher, GemmNt{k.precision, 1, k.n, segments, k.to.rows(row)}, rest);
   }
 }
 void run(Launcher& launcher, const GemmNn& k, Ptr<std::byte> workspace) {

@@ -74,14 +74,11 @@ void reference(const Cpu& cpu, const GemmNtByRow& k) {
     std::vector<Segment> segments{{k.base.x.rows(row), k.base.w}};
     for (size_t p = 0; p < k.parts.size(); ++p) {
       const LowRankPart& part = k.parts[p];
-      if (row < part.row || row >= part.row + part.rows) continue;
+      if (!part.has(row)) continue;
       const Ptr<float> b = address_of(folded[p].data());
       segments.push_back({operands[p].rows(row - part.row), {k.n, part.b.active, -1, 0, b, part.b.active}});
     }
-    Output to = k.to;
-    to.y = to.y.rows(row);
-    to.residual = to.residual ? to.residual + row * to.residual_ld : to.residual;
-    reference(cpu, GemmNt{k.precision, 1, k.n, segments, to});
+    reference(cpu, GemmNt{k.precision, 1, k.n, segments, k.to.rows(row)});
   }
 }
 

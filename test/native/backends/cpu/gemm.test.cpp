@@ -720,7 +720,7 @@ void multiply_alone(Level level, Pool& pool, const GemmNtByRow& k, int64_t row, 
   std::vector<Segment> segments{{k.base.x.rows(row), k.base.w}};
   std::vector<std::vector<float>> folded, hidden;
   for (const LowRankPart& part : k.parts) {
-    if (row < part.row || row >= part.row + part.rows) continue;
+    if (!part.has(row)) continue;
     const int64_t rank = part.b.active;
     Fold fold = part.b;
     fold.out = address_of(folded.emplace_back(static_cast<size_t>(k.n * rank)).data());
@@ -731,10 +731,7 @@ void multiply_alone(Level level, Pool& pool, const GemmNtByRow& k, int64_t row, 
     launch(level, pool, GemmNt{k.precision, 1, rank, {&through, 1}, {h}});
     segments.push_back({h, {k.n, rank, -1, 0, fold.out, rank}});
   }
-  Output to = k.to;
-  to.y = to.y.rows(row);
-  if (to.residual) to.residual = to.residual + row * to.residual_ld;
-  launch(level, pool, GemmNt{k.precision, 1, k.n, segments, to}, weights);
+  launch(level, pool, GemmNt{k.precision, 1, k.n, segments, k.to.rows(row)}, weights);
 }
 
 TEST("rows with parts of their own have the bits that each has alone, at every level, format and precision") {
