@@ -195,7 +195,9 @@ export async function train(
     const { learningRate, ...searched } = await rateOf(
       ...([model, config, strategy, checkpoint, ranks, output, signal] as const),
     )
-    const adapter = await model.attach(strategy, { seed: config.seed })
+    // A checkpoint has the values of its adapter.
+    const from = checkpoint === null ? config.initAdapter : null
+    const adapter = await model.attach(strategy, { seed: config.seed, from, signal })
     for (const remark of adapter.remarks) output.note(`note: ${remark}.`)
     const reading = new StatusLine(output, 'Reading')
     const onDataProgress = ({ rows, tokens }: EncodeProgress) =>

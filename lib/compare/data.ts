@@ -45,7 +45,11 @@ export async function readCompareData(
   { validationRows, testRows, now }: { validationRows: number; testRows: number | null; now: number },
   signal?: AbortSignal,
 ): Promise<CompareData> {
-  const { dataset: training, evalDataset, evalFraction, seed } = config
+  const { dataset: training, evalDataset, evalFraction, seed, initAdapter } = config
+  if (initAdapter !== null)
+    throw new ConfigError(
+      `compare: init_adapter is ${initAdapter}, but every strategy is compared from its own start; leave it out.`,
+    )
   if (training.streaming)
     throw new ConfigError(
       'compare: dataset.streaming is true, but compare needs all rows to split them; turn streaming off.',

@@ -114,10 +114,10 @@ export const FOREIGN_OPTIONS: Readonly<Record<string, ForeignKeys>> = {
     'fan_in_fan_out lora_fan_in_fan_out': {
       note: 'linears are always stored as [out, in]; leave the key out',
     },
-    'adapter_name_or_path lora_model_dir': {
-      note: 'a config trains a new adapter; `--resume` continues a run, and loadAdapter(path, { trainable: true }) continues an adapter',
+    'adapter_name_or_path lora_model_dir resume_adapter_file': {
+      here: 'init_adapter',
+      note: '`lowrank train CONFIG --resume` continues an interrupted run instead',
     },
-    resume_adapter_file: { note: '`lowrank train CONFIG --resume` continues from the newest checkpoint' },
     use_galore: {
       note: 'GaLore is not supported; paged_adamw_8bit with optimizer_in_backward reduces the memory of full fine-tuning',
     },

@@ -13,6 +13,7 @@ import type { StrategyConfig } from '../strategies/strategy.js'
 import { Adapter, checkedWeight } from './adapter.js'
 import { attachedState, checkStandsFor, newState, openAdapter } from './attach.js'
 import { type AttachOptions, attachSchema, type LoadAdapterOptions, loadAdapterSchema } from './options.js'
+import { openStart } from './start.js'
 
 const CHOICE = 'an adapter, its name, or { adapter, weight }'
 
@@ -46,7 +47,7 @@ export class AttachedAdapters {
 
   /** Attaches a new adapter. */
   async attach(strategy: StrategyConfig, options: AttachOptions): Promise<Adapter> {
-    const { seed, name } = checkedOptions(attachSchema, options, 'attach()')
+    const { seed, name, from, ...hubOptions } = checkedOptions(attachSchema, options, 'attach()')
     const breathe = breather()
     // Plain JavaScript callers may have written the strategy by hand, so it is validated here.
     const config = readStrategy(strategy, { name: 'attach()', spelling: 'camel', at: 'strategy' })
@@ -58,8 +59,15 @@ export class AttachedAdapters {
         { strategy: config.name },
       )
     await breathe()
+    const start =
+      from === null
+        ? null
+        : await openStart((await locate('adapter', from, hubOptions)).path, config, this.#base)
     return this.#base.lifetime.use(async () => {
-      const state = await newState(this.#base, config, seed)
+      const state =
+        start === null
+          ? await newState(this.#base, config, seed)
+          : await attachedState(this.#base, start, true)
       return this.#add(name ?? config.name, state)
     })
   }

@@ -25,16 +25,23 @@ import type { Adapter, TrainControl } from './adapter.js'
 export type AdapterChoice = Adapter | string | { adapter: Adapter | string; weight: number }
 
 /** Options of `Model.attach`. */
-export interface AttachOptions {
+export interface AttachOptions extends HubOptions {
   /** Must be unique on the model. Default: the name of the strategy, with a number appended if taken. */
   name?: string
   /** Seed of the random initial values. Default 42. */
   seed?: number
+  /**
+   * An adapter whose values the new one starts with, as for `Model.loadAdapter`: of the same linears, ranks, and scales.
+   * Default null: new values.
+   */
+  from?: string | null
 }
 
 export const attachSchema = z.strictObject({
   name: text('a text').optional(),
   seed: integer(0).default(42),
+  from: text('an adapter, a folder, a file, or a name on the hub').nullable().default(null),
+  ...hubShape,
 })
 
 /** Options of `Model.probe`: those of the training that follows. */

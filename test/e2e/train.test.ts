@@ -202,6 +202,23 @@ sweepTest('one and two threads make the same bits', async () => {
   expect(two).toEqual(one)
 })
 
+test('a run starts from the adapter of another, also when it is resumed without it', async () => {
+  const it = project({ sample_rows: 0, eval_dataset: 'dev.jsonl', eval_steps: 4, save_steps: 4 })
+  const losses = async (...args: string[]) => {
+    const { code, stdout, stderr } = await lowrank(['train', it.config, '--json', ...args])
+    expect(code, stderr).toBe(0)
+    const lines = jsonLines(stdout) as { event: string; step: number; loss: number }[]
+    return lines.filter(({ event }) => event === 'eval')
+  }
+  const first = await losses('--set', 'output_dir=first')
+  const next = ['--set', 'init_adapter=first', '--set', 'seed=7']
+  const second = await losses(...next)
+  expect(second[0]).toMatchObject({ step: 0, loss: first.at(-1)?.loss })
+  rmSync(it.at('out', 'checkpoint-12'), { recursive: true })
+  rmSync(it.at('first'), { recursive: true })
+  expect((await losses(...next, '--resume')).at(-1)).toMatchObject({ step: 12, loss: second.at(-1)?.loss })
+})
+
 test('Ctrl-C finishes the step, saves a checkpoint and says how to go on', async () => {
   const { config, at } = project({ max_steps: 100_000 })
   const { code, stdout, stderr } = await lowrank(['train', config, '--set', 'seed=7', '--json'], {

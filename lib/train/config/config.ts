@@ -56,6 +56,7 @@ import {
 } from '../sources/data-sources.js'
 import { checkBest } from '../steps/best.js'
 import { checkConfigPath } from './config-path.js'
+import { checkInitAdapter } from './init-adapter.js'
 import { applyOverrides, type Parse } from './overrides.js'
 
 const SIZE_LIMIT = 4 << 20
@@ -76,6 +77,8 @@ export interface RunConfig
   readonly embeddingQuantization?: Quantization
   readonly precision: PrecisionOption
   readonly strategy: StrategyConfig
+  /** The adapter whose values the run starts with; null for new ones. */
+  readonly initAdapter: string | null
   readonly dataset: DatasetConfig
   readonly evalDataset: DatasetConfig | null
   /** Share of the training data held out for evaluation when there is no `evalDataset`. */
@@ -131,6 +134,12 @@ export const configSchema = z.strictObject({
   strategy: strategySchema.describe(
     'The fine-tuning method and its options; `lowrank strategies` lists the names.',
   ),
+  initAdapter: text('an adapter folder, a file or a name on the hub')
+    .nullable()
+    .default(null)
+    .describe(
+      'Adapter whose values the run starts with, for example to train [preferences](recipes.md#preference-pairs) after answers: a folder, a file, or a name on the hub. It has the linears, ranks, and scales of `strategy`. `null`: new values.',
+    ),
   dataset: datasetSchema.describe('Training data.'),
   evalDataset: datasetSchema.nullable().default(null).describe('Held-out data.'),
   evalFraction: z
@@ -277,6 +286,17 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     },
     (all) => checkBest(all, all, source),
   )
+  const { initAdapter } = given
+  check({ initAdapter, strategy, learningRate, outputDir }, ({ initAdapter, outputDir, ...all }) =>
+    checkInitAdapter(
+      {
+        ...all,
+        initAdapter: initAdapter && localOrHub(initAdapter, folder),
+        outputDir: inFolder(outputDir),
+      },
+      source,
+    ),
+  )
   const { evalGenerate } = given
   check({ ...data, strategy, task, evalGenerate }, (all) => checkEvalGenerate(all, all, source))
   const asked = (Object.entries({ quantization, embeddingQuantization }) as AskedQuantization[]).map(
@@ -289,7 +309,8 @@ export function resolveConfig(raw: unknown, source: OptionSource, folder: string
     ...whole,
     learningRate: whole.learningRate ?? ownRate(whole.strategy, whole.optimizer),
     ...Object.assign({}, ...asked),
-    model: modelPath(whole.model, folder),
+    model: localOrHub(whole.model, folder),
+    initAdapter: whole.initAdapter && localOrHub(whole.initAdapter, folder),
     outputDir: inFolder(whole.outputDir),
     chatTemplate: typeof whole.chatTemplate === 'string' ? inFolder(whole.chatTemplate) : whole.chatTemplate,
     rewardFunctions: given.rewardFunctions ? [given.rewardFunctions].flat().map(inFolder) : null,
@@ -361,10 +382,10 @@ export function loadQuantization({
 }
 
 /** An existing path beside the config takes precedence over a hub name. */
-function modelPath(model: string, folder: string): string {
-  const local = resolve(folder, model)
-  const name = parseHubName(model) !== undefined || /^\w[\w-]*$/.test(model)
-  return existsSync(local) || !name ? local : model
+function localOrHub(given: string, folder: string): string {
+  const local = resolve(folder, given)
+  const name = parseHubName(given) !== undefined || /^\w[\w-]*$/.test(given)
+  return existsSync(local) || !name ? local : given
 }
 
 function parseYaml(parse: Parse, source: string, path: string): Record<string, unknown> {

@@ -3,12 +3,13 @@
  * checkpoint is readable, and the data has a known format; and what the memory of a run depends on.
  */
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import { checkFiles, openDataset, STDIN } from '../../data/dataset.js'
 import { encodeChunks, noRows } from '../../data/encode-dataset.js'
 import { checkFolder } from '../../io/atomic-folder.js'
 import { memoryShapeOf } from '../../options/memory-shape.js'
 import type { Optimizer, PagedAdamW } from '../../options/types.js'
+import { readAdapterFolder } from '../../peft/adapter-folder.js'
 import type { PlanModelOptions, Planner } from '../../planning/plan.js'
 import type { MemorySettings } from '../../planning/room.js'
 import { usualOptimizer } from '../../planning/usual-optimizer.js'
@@ -44,6 +45,7 @@ export async function checkRun(
   }
   const outputs = outputsOf(config.strategy, config.task, { config: true, report: config.report })
   const checkpoint = await checkpointOf(folders, { resume, force }, outputs, WAYS_ON)
+  await checkStart(config, checkpoint)
   const { task, labels } = config
   const asRead = (data: DatasetConfig): DatasetConfig => ({
     ...data,
@@ -59,6 +61,12 @@ export async function checkRun(
   const first = encodeChunks(inputOf(config.dataset), tokenizer, options, { rowLimit: 1, signal })
   for await (const _ of first);
   return checkpoint
+}
+
+/** Checks that the files of an adapter that the run starts from can be read. */
+async function checkStart({ initAdapter: path }: RunConfig, checkpoint: Resumable | null): Promise<void> {
+  const isOnDisk = path !== null && (isAbsolute(path) || existsSync(path))
+  if (checkpoint === null && isOnDisk && !path.endsWith('.gguf')) await readAdapterFolder(path)
 }
 
 /**

@@ -219,6 +219,10 @@ test('data, a checkpoint and a tokenizer that are wrong are found before the mod
     'nothing.jsonl does not exist',
   )
   expect((await refused(broken(), '--resume')).message).toContain('holds no checkpoint to resume from.')
+  const start = broken()
+  expect((await refused(start, '--set', 'init_adapter=./first')).message).toContain(
+    'first has no adapter_config.json',
+  )
   const tokenizer = broken()
   writeFileSync(join(tokenizer.model, 'tokenizer.json'), '{')
   expect((await refused(tokenizer)).message).toContain('tokenizer.json')

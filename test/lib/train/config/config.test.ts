@@ -165,6 +165,25 @@ describe('a config file', () => {
     expect(single.quantization).toEqual(nf4({ doubleQuant: false }))
   })
 
+  test('starts from an adapter beside it or on the hub, where its strategy can', async () => {
+    expect((await load()).initAdapter).toBeNull()
+    expect((await load('init_adapter: owner/adapter\n')).initAdapter).toBe('owner/adapter')
+    const path = scratchFile('config.yaml', `${minimal}init_adapter: ./first\n`)
+    const first = join(dirname(path), 'first')
+    expect((await loadConfig(path)).initAdapter).toBe(first)
+    const refused = async (...set: string[]) =>
+      (await loadConfig(path, set).then(
+        () => expect.unreachable('the config was accepted'),
+        (error: Error) => error.message,
+      )) as string
+    expect(await refused('strategy={name: full}')).toContain(
+      'first", expected it to be absent with strategy full, which has no adapter; set model to the trained model.',
+    )
+    expect(await refused('strategy={name: lora-drop}')).toContain('which chooses linears by a probe')
+    expect(await refused('output_dir=first')).toContain('expected an adapter outside of output_dir')
+    expect(await refused('learning_rate=auto')).toContain('a number, since a search trains new adapters')
+  })
+
   test('that is not YAML, or no mapping, or not there, is refused with its path', async () => {
     expect(await messageOf(' : {')).toMatch(/^not valid YAML: /)
     await expect(loadConfig(scratchFile('list.yaml', '- a'))).rejects.toThrow(
