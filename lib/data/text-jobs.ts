@@ -17,7 +17,8 @@ import type { TokenTable } from '../native/addon.js'
 import type { TemplateLimits } from '../tokenizer/chat-template.js'
 import type { TokenizerOfModel, TokenizerSource } from '../tokenizer/source.js'
 import type { ConfigTokens, TokenizerFields } from '../tokenizer/to-gguf.js'
-import type { DecodeOptions, EncodeOptions } from '../tokenizer/tokenizer.js'
+import type { DecodeOptions, StreamOptions, TokenTexts } from '../tokenizer/token-texts.js'
+import type { EncodeOptions } from '../tokenizer/tokenizer.js'
 import type { SentRows } from './asked-rows.js'
 import type { DatasetForm, DatasetRow, Detected } from './dataset.js'
 import type { DatasetStats, EncodedChunk } from './encoded-dataset.js'
@@ -79,8 +80,10 @@ export interface TokenizerAbout {
 export type TokenizerQuestion =
   | { what: 'encode'; text: string; options: EncodeOptions }
   | { what: 'text'; ids: Int32Array; options: DecodeOptions }
+  /** See `TokenTexts`; null if ids cannot be decoded one at a time. */
+  | { what: 'texts' }
   /** The next id of a stream; the first id opens the stream. */
-  | { what: 'decode'; stream: number; options: DecodeOptions & { continues?: boolean }; id: number }
+  | { what: 'decode'; stream: number; options: StreamOptions; id: number }
   | { what: 'end'; stream: number }
   | { what: 'escape'; value: unknown }
   /** See `Tokenizer.table`. */
@@ -97,6 +100,8 @@ export type TokenizerTold =
   | (EncodedRow | DropReason)[][]
   | { escaped: unknown }
   | TokenTable
+  | TokenTexts
+  | null
 
 /** Messages to a running job. */
 export type TextFeed =

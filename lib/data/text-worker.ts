@@ -12,7 +12,8 @@ import type { TokenTable } from '../native/addon.js'
 import { DEFAULT_TEMPLATE_LIMITS } from '../tokenizer/chat-template.js'
 import { readTokenizerSource } from '../tokenizer/read-source.js'
 import { tokenizerToGguf } from '../tokenizer/to-gguf.js'
-import { type DecodeStream, loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
+import { type DecodeStream, tokenTexts } from '../tokenizer/token-texts.js'
+import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js'
 import { AskedRowCollector } from './asked-rows.js'
 import { type DatasetRow, type Detected, openDataset } from './dataset.js'
 import { datasetRemarks } from './dataset-remarks.js'
@@ -243,13 +244,20 @@ function renderAll(): void {
 async function converse({ source: model }: TokenizerJob): Promise<void> {
   const tokenizer = loadTokenizer(await readTokenizerSource(model))
   const streams = new Map<number, DecodeStream>()
+  let special: SpecialText | undefined
   let ofRows: RowEncoder | undefined
   const reply = (question: TokenizerQuestion): TokenizerTold => {
     if (question.what === 'encode') return Int32Array.from(tokenizer.encode(question.text, question.options))
     if (question.what === 'text') return tokenizer.decode(question.ids, question.options)
-    if (question.what === 'escape')
-      return { escaped: new SpecialText(tokenizer, 'escape').escapeIn(question.value) }
+    if (question.what === 'escape') {
+      special ??= new SpecialText(tokenizer, 'escape')
+      return { escaped: special.escapeIn(question.value) }
+    }
     if (question.what === 'table') return tableOf(tokenizer)
+    if (question.what === 'texts') {
+      const { tokens } = tokenizer
+      return tokens === undefined ? null : tokenTexts(tokens, tokenizer.vocabSize)
+    }
     if (question.what === 'end') {
       const rest = streams.get(question.stream)?.end() ?? ''
       streams.delete(question.stream)

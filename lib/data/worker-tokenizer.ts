@@ -7,7 +7,15 @@ import type { TokenTable } from '../native/addon.js'
 import { Lifetime } from '../native/handles.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import type { ConfigTokens, TokenizerFields } from '../tokenizer/to-gguf.js'
-import type { DecodeOptions, EncodeOptions } from '../tokenizer/tokenizer.js'
+import {
+  type DecodeOptions,
+  decodeStreamOf,
+  type StreamOptions,
+  type Tokens,
+  type TokenTexts,
+  tokensOf,
+} from '../tokenizer/token-texts.js'
+import type { EncodeOptions } from '../tokenizer/tokenizer.js'
 import type { DatasetRow } from './dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
 import { TextCall } from './text-call.js'
@@ -41,6 +49,8 @@ export class WorkerTokenizer {
   #failure: { error: unknown } | undefined
   #streams = 0
   #table: Promise<TokenTable> | undefined
+  #tokens: Promise<Tokens | null> | undefined
+  readonly #single = new Map<string, Promise<number | undefined>>()
 
   private constructor(about: TokenizerAbout, call: TextCall, lifetime: Lifetime) {
     this.about = about
@@ -101,8 +111,32 @@ export class WorkerTokenizer {
     return (await this.#ask({ what: 'rows', rows, options })) as (EncodedRow | DropReason)[][]
   }
 
+  /** The id of a text that is one token. */
+  singleId(text: string): Promise<number | undefined> {
+    const known = this.#single.get(text)
+    if (known !== undefined) return known
+    const asked = this.encode(text, { addSpecialTokens: false }).then((ids) =>
+      ids.length === 1 ? ids[0] : undefined,
+    )
+    this.#single.set(text, asked)
+    asked.catch(() => this.#single.delete(text))
+    return asked
+  }
+
   /** See `Tokenizer.decodeStream`. A stream that has been started must be ended. */
-  decodeStream(options: DecodeOptions & { continues?: boolean }): WorkerDecodeStream {
+  decodeStream(options: StreamOptions): WorkerDecodeStream {
+    // Each token would otherwise wait for a message to the worker and back.
+    this.#tokens ??= this.#ask({ what: 'texts' }).then((told) =>
+      told === null ? null : tokensOf(told as TokenTexts),
+    )
+    const opened = this.#tokens.then((tokens) =>
+      tokens === null ? this.#streamThere(options) : decodeStreamOf(tokens, options),
+    )
+    opened.catch(() => undefined)
+    return { push: async (id) => (await opened).push(id), end: async () => (await opened).end() }
+  }
+
+  #streamThere(options: StreamOptions): WorkerDecodeStream {
     const stream = this.#streams++
     return {
       push: async (id) => (await this.#ask({ what: 'decode', stream, options, id })) as string,

@@ -15,29 +15,23 @@ import {
   type PrefixScheme,
   prefixSchemeOf,
 } from './adapt.js'
-import { type DecoderFamily, decoderFamily, textSink, tokenBytes } from './bytes.js'
+import { type DecoderFamily, decoderFamily, tokenBytes } from './bytes.js'
 import { buildLibrary, useMarks } from './library.js'
 import { marksReasoning } from './reasoning.js'
 import type { TokenizerSource } from './source.js'
+import {
+  type DecodeOptions,
+  type DecodeStream,
+  decodeStreamOf,
+  type StreamOptions,
+  type Tokens,
+} from './token-texts.js'
 
 export interface EncodeOptions {
   /** True if the BOS, and other tokens that the tokenizer specifies, are added to the text. */
   addSpecialTokens: boolean
   /** True if marked special tokens in the text are plain text; see `marks.ts`. Default false. */
   marked?: boolean
-}
-
-export interface DecodeOptions {
-  /** True if tokens such as `<|im_end|>` are omitted; those around reasoning, such as `[THINK]`, stay. */
-  skipSpecialTokens: boolean
-}
-
-/** Incremental decoder: the concatenated parts are the decoded text, and no part ends inside a character. */
-export interface DecodeStream {
-  /** @returns the text completed by this id, often empty */
-  push(id: number): string
-  /** @returns the remaining text */
-  end(): string
 }
 
 /**
@@ -178,21 +172,16 @@ export class Tokenizer {
     return text + stream.end()
   }
 
-  /**
-   * @param options `continues`: the ids continue other text, so a leading space of SentencePiece tokenizers is
-   * part of the text
-   */
-  decodeStream(options: DecodeOptions & { continues?: boolean }): DecodeStream {
-    if (this.#family.kind === 'other') return this.#slowStream(options)
-    const sink = textSink(this.#family, options.continues ?? false)
-    return {
-      push: (id) => {
-        if (options.skipSpecialTokens && this.#skippedIds.has(id)) return ''
-        const token = this.idToToken(id)
-        return token === undefined ? '' : sink.push(token)
-      },
-      end: () => sink.end(),
-    }
+  decodeStream(options: StreamOptions): DecodeStream {
+    const { tokens } = this
+    return tokens === undefined ? this.#slowStream(options) : decodeStreamOf(tokens, options)
+  }
+
+  /** The vocabulary, if its ids can be decoded one at a time. */
+  get tokens(): Tokens | undefined {
+    if (this.#family.kind === 'other') return undefined
+    const isSkipped = (id: number) => this.#skippedIds.has(id)
+    return { family: this.#family, tokenOf: (id) => this.idToToken(id), isSkipped }
   }
 
   /** For decoders without token-by-token support: decodes all ids again, and emits the new part of the text. */

@@ -269,9 +269,9 @@ export function toolsInRawText(name: string): ConfigError {
 export async function endIds(tokenizer: WorkerTokenizer, format: KnownFormat): Promise<ReadonlySet<number>> {
   const ends = new Set(tokenizer.about.eosIds)
   for (const stop of isRecorded(format) ? format.stop : []) {
-    const ids = await tokenizer.encode(stop, { addSpecialTokens: false })
     // A stop text of several tokens is not a single end token of this tokenizer.
-    if (ids.length === 1) ends.add(ids[0] as number)
+    const id = await tokenizer.singleId(stop)
+    if (id !== undefined) ends.add(id)
   }
   return ends
 }

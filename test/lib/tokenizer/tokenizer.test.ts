@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { FileFormatError, UnsupportedError } from '../../../lib/core/errors.js'
 import { tokenizerSourceFromFolder } from '../../../lib/tokenizer/folder.js'
+import { decodeStreamOf, tokensOf, tokenTexts } from '../../../lib/tokenizer/token-texts.js'
 import { loadTokenizer } from '../../../lib/tokenizer/tokenizer.js'
 
 interface Golden {
@@ -42,12 +43,18 @@ describe.each(Object.entries(goldens))('the %s tokenizer', (name, golden) => {
     })
   })
 
-  it('decodes ids to the texts of Python, at once and piece by piece', () => {
+  it('decodes ids to the texts of Python, at once and piece by piece, also by its tokens as data', () => {
+    const { tokens, vocabSize } = tokenizer
+    const sent = tokens && tokensOf(structuredClone(tokenTexts(tokens, vocabSize)))
     golden.ids.forEach((ids, index) => {
       expect(tokenizer.decode(ids, { skipSpecialTokens: false })).toBe(golden.decoded[index])
       const stream = tokenizer.decodeStream({ skipSpecialTokens: false })
       const parts = [...ids.map((id) => stream.push(id)), stream.end()]
       expect(parts.join('')).toBe(golden.decoded[index])
+      if (sent !== undefined) {
+        const there = decodeStreamOf(sent, { skipSpecialTokens: false })
+        expect([...ids.map((id) => there.push(id)), there.end()]).toEqual(parts)
+      }
       expect(parts.filter((part) => /^\p{Surrogate}|\p{Surrogate}$/u.test(part))).toEqual([])
       if (!golden.decoded[index]?.includes('\ufffd')) {
         expect(parts.filter((part) => part.includes('\ufffd'))).toEqual([])
