@@ -125,7 +125,7 @@ const DOORS = {
     formats:
       'bnb dropout foreign-weights ggml-types gguf gguf-fields gguf-form gguf-metadata gguf-model gguf-names gguf-reading gguf-stored gguf-writer head-order model-files model-limits prompt-format rope-factors safetensors shard-index tensor-data tensor-source text-model',
     tokenizer:
-      'adapted-messages adapted-template chat-dropped chat-spans chat-template gguf marks message python-space python-text python-values read-source reasoning source strftime to-gguf token-offsets tokenizer training-templates',
+      'adapted-messages adapted-template chat-dropped chat-spans chat-template gguf marks message python-space python-text python-values read-source reasoning source strftime to-gguf token-offsets token-texts tokenizer training-templates',
     native:
       'addon device errors handles launcher level lists load mpi-libraries pieces platforms prebuilt remarks session',
   },

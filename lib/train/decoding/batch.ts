@@ -14,6 +14,11 @@ import { type AnswerSampling, type DecodeControl, type Decodes, nextChunk, reusa
 const MOST_AHEAD = 8
 /** Prompts share what they have in common from so many tokens on. */
 const LEAST_SHARED = 32
+/**
+ * A text takes the place of an ended one, in place of a copy of what they share, if at most this share of it is lost: to
+ * copy a token takes about a twentieth of the time in which it is computed.
+ */
+const MOST_LOST = 1 / 8
 
 /** True if texts of a model can be continued side by side: it keeps keys and values, and no other states. */
 export function continuesSideBySide(base: BaseModel): boolean {
@@ -32,13 +37,25 @@ export function onlyAdds({ state }: ActiveAdapter): boolean {
 interface Part {
   begin: number
   length: number
-  /** Tokens whose keys and values are there. */
+  /**
+   * Prompt tokens whose keys and values are there. Those of answers are not kept: they are computed one at a time, and in a
+   * prompt with others, which rounds differently.
+   */
   cached: number[]
   adapters: Int32Array
   /** True with the frequencies of long texts. */
   long: boolean
   /** Texts that are not being answered have none, and give their room away. */
   text: Text | undefined
+}
+
+/** A part that begins like a prompt. */
+interface Source {
+  part: Part
+  /** Tokens that they share. */
+  shared: number
+  /** True if the text can take the part over. */
+  isFree: boolean
 }
 
 /** A text that is being answered. */
@@ -223,44 +240,49 @@ export class Batch {
       // The last token is never fed back.
       const length = text.prompt.length + text.limit - 1
       const source = this.#likest(text, length)
-      const begin = this.#room(length, source?.part)
-      if (begin === undefined) return
+      const part = source?.isFree ? takenOver(source, length) : this.#newPart(text, length, source?.part)
+      if (part === undefined) return
       this.#queue.shift()
-      const shared = source === undefined || !this.#parts.includes(source.part) ? 0 : source.shared
-      const part: Part = {
-        begin,
-        length,
-        cached: [],
-        adapters: text.adapters,
-        long: this.#isLong(length),
-        text,
-      }
+      part.text = text
       text.part = part
-      this.#parts.push(part)
-      this.#parts.sort((a, b) => a.begin - b.begin)
-      if (source !== undefined && shared > 0) {
-        const { begin: from } = source.part
-        await this.#base.lifetime.use(() => this.#session.copyCache('batch', from, begin, shared).promise)
-        part.cached = source.part.cached.slice(0, shared)
-        text.reused = shared
+      if (source !== undefined && part !== source.part && this.#parts.includes(source.part)) {
+        const { begin: from, cached } = source.part
+        const copy = () => this.#session.copyCache('batch', from, part.begin, source.shared).promise
+        await this.#base.lifetime.use(copy)
+        part.cached = cached.slice(0, source.shared)
       }
-      text.control.onPromptProgress?.({ tokens: shared, totalTokens: text.prompt.length })
+      text.reused = part.cached.length
+      text.control.onPromptProgress?.({ tokens: text.reused, totalTokens: text.prompt.length })
     }
   }
 
   /** The part that has most of a prompt's first tokens, computed as this text would compute them. */
-  #likest(text: Text, length: number): { part: Part; shared: number } | undefined {
-    const { prompt, adapters } = text
-    let best: { part: Part; shared: number } | undefined
-    for (const part of this.#parts) {
+  #likest({ prompt, adapters }: Text, length: number): Source | undefined {
+    let best: Source | undefined
+    for (const [at, part] of this.#parts.entries()) {
       if (part.long !== this.#isLong(length) || !equal(part.adapters, adapters)) continue
       let shared = 0
       const most = Math.min(part.cached.length, prompt.length - 1)
       while (shared < most && part.cached[shared] === prompt[shared]) shared++
       shared = reusable(shared, prompt.length)
-      if (shared >= LEAST_SHARED && shared > (best?.shared ?? 0)) best = { part, shared }
+      if (shared < LEAST_SHARED) continue
+      const lost = part.cached.length - shared
+      const end = this.#parts[at + 1]?.begin ?? this.capacity
+      const isFree = part.text === undefined && lost <= MOST_LOST * shared && part.begin + length <= end
+      if (best === undefined || shared > best.shared || (shared === best.shared && isFree))
+        best = { part, shared, isFree }
     }
     return best
+  }
+
+  /** A part with room for a text; undefined while there is none. */
+  #newPart({ adapters }: Text, length: number, keep: Part | undefined): Part | undefined {
+    const begin = this.#room(length, keep)
+    if (begin === undefined) return undefined
+    const part = { begin, length, cached: [], adapters, long: this.#isLong(length), text: undefined }
+    this.#parts.push(part)
+    this.#parts.sort((a, b) => a.begin - b.begin)
+    return part
   }
 
   /** Where so many tokens fit; parts of ended texts make room, the oldest first and the one to `keep` last. */
@@ -292,14 +314,18 @@ export class Batch {
       if (part === undefined || text.waiting.length >= MOST_AHEAD || drawn.length >= text.limit) continue
       const last = drawn.at(-1)
       if (last !== undefined && text.control.ends?.has(last)) continue
-      const past = part.cached.length
-      const left = prompt.length - past
+      const left = prompt.length - part.cached.length
       // One prompt at a time is processed beside the answers.
       if (left > 0 && filling) continue
       filling ||= left > 0
-      const count = left > 0 ? nextChunk(prompt.length - past, PREFILL_CHUNK) : 1
-      const tokens = left > 0 ? prompt.slice(past, past + count) : Int32Array.of(drawn.at(-1) as number)
-      takes.push({ text, input: this.#inputOf(text, tokens, past) })
+      if (left > 0) {
+        const past = part.cached.length
+        const tokens = prompt.slice(past, past + nextChunk(left, PREFILL_CHUNK))
+        takes.push({ text, input: this.#inputOf(text, tokens, past) })
+      } else {
+        const past = prompt.length + drawn.length - 1
+        takes.push({ text, input: this.#inputOf(text, Int32Array.of(last as number), past) })
+      }
     }
     if (takes.length === 0) return false
     // Rows of one token are multiplied together, and neighbors with the same adapters by these.
@@ -311,7 +337,7 @@ export class Batch {
     )
     let next = 0
     for (const { text, input } of takes) {
-      text.part?.cached.push(...input.tokens)
+      if (text.drawn.length === 0) text.part?.cached.push(...input.tokens)
       if (input.sampling === undefined) {
         text.control.onPromptProgress?.({
           tokens: text.part?.cached.length ?? 0,
@@ -346,6 +372,12 @@ export class Batch {
         : {}),
     }
   }
+}
+
+function takenOver({ part, shared }: Source, length: number): Part {
+  part.cached.length = shared
+  part.length = length
+  return part
 }
 
 function equal(a: Int32Array, b: Int32Array): boolean {

@@ -142,6 +142,37 @@ describe.each<{ precision: 'fp32' | 'bf16'; quantization: 'none' | 'nf4' }>([
     }
   })
 
+  it('take the place of a text whose prompt they go on with, and leave one that they share little with', async () => {
+    const other = prompt(70, 98, vocab)
+    const chat = async (batch: Batch, begin: Int32Array, ...rest: (Int32Array | number[])[]) => {
+      const tokens = [begin, ...rest].flatMap((part) => [...part])
+      const ask: Ask = { prompt: Int32Array.from(tokens), limit: 10, adapters: [0], sampling: greedy }
+      const decoder = batch.decoder(ask.adapters)
+      const found = await answer(decoder, ask)
+      expect(found).toEqual(await alone(ask))
+      return { reused: decoder.reused, tokens: found.tokens }
+    }
+    const [first, second] = [prompt(20, 1, vocab), prompt(20, 2, vocab)]
+    // A copy of the first chat has room only where another one is kept.
+    const narrow = await Batch.open(model.base, adapters, 300, 4)
+    try {
+      await chat(narrow, other, first)
+      const { tokens } = await chat(narrow, system, first)
+      expect((await chat(narrow, system, first, tokens, second)).reused).toBe(90)
+      expect((await chat(narrow, other, second)).reused).toBe(70)
+    } finally {
+      await narrow.close()
+    }
+    const wide = await Batch.open(model.base, adapters, CAPACITY, 4)
+    try {
+      const { tokens } = await chat(wide, system, first)
+      expect((await chat(wide, system, second)).reused).toBe(70)
+      expect((await chat(wide, system, first, tokens, second)).reused).toBe(90)
+    } finally {
+      await wide.close()
+    }
+  })
+
   it('wait for room, and give it back when they are aborted', async () => {
     const batch = await Batch.open(model.base, adapters, 64, 4)
     try {
