@@ -1,32 +1,29 @@
 /**
- * Writes what both languages know from native/lists.json: enumerations and structures in native/core/lists.h and
- * lib/native/lists.ts. Operations, as their files in native/ops state them, go there too, to native/ops/list.h, and to
- * lib/graph/nodes.ts. `values` are names of an enumeration, which with `device` is also written for CUDA's kernels, and
- * `fields` those of a structure. Writes the list of kernels, native/kernels/list.h, and their variant,
- * native/kernels/variant.h, from the headers that state them, and what a level of the CPU's instruction sets consists of,
- * native/backends/cpu/levels/areas.inl, from the files of native/backends/cpu. Writes the list of kinds of terms,
- * native/adapters/list.h, from their headers.
+ * Writes what both languages know: the enumerations of native/lists.json in native/core/lists.h and lib/native/lists.ts,
+ * and the objects of native/boundary.json in native/core/boundary.h and lib/native/boundary.ts. An enumeration with
+ * `device` is also written for CUDA's kernels. Operations, as their files in native/ops state them, go to
+ * native/core/lists.h too, to native/ops/list.h, and to lib/graph/nodes.ts. Writes the list of kernels,
+ * native/kernels/list.h, and their variant, native/kernels/variant.h, from the headers that state them, and what a level
+ * of the CPU's instruction sets consists of, native/backends/cpu/levels/areas.inl, from the files of
+ * native/backends/cpu. Writes the list of kinds of terms, native/adapters/list.h, from their headers.
  *
  *   node scripts/lists.mjs [--check]     with --check nothing is written; exits 1 where a file is not up to date
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { boundaryHeader, boundaryModule, objectsOf } from './boundary.mjs'
+import { documented, snake, wrapped } from './sources.mjs'
 
 const root = resolve(import.meta.dirname, '..')
 const { values: flags } = parseArgs({ options: { check: { type: 'boolean', default: false } } })
-const entries = Object.entries(JSON.parse(readFileSync(join(root, 'native/lists.json'), 'utf8')))
-const lists = entries.flatMap(([name, { about, values, typescript, device }]) =>
-  values === undefined
-    ? []
-    : {
-        name,
-        about,
-        names: values,
-        typescript,
-        device,
-      },
-)
+const stated = (file) => JSON.parse(readFileSync(join(root, 'native', file), 'utf8'))
+const lists = Object.entries(stated('lists.json')).map(([name, { values, ...rest }]) => ({
+  name,
+  names: values,
+  ...rest,
+}))
+const objects = objectsOf(stated('boundary.json'))
 /** The operations: what LOWRANK_NODE and the comment before it say. */
 const NODE = /((?:^\/\/\/ .*\n)+)LOWRANK_NODE\((\w+)([^;]*)\);/gm
 const nodes = filesOf('native/ops', '.cpp').flatMap(([, text]) => [...text.matchAll(NODE)].map(nodeOf))
@@ -54,29 +51,6 @@ function filesOf(folder, ending) {
   return names.sort().map((name) => [name, readFileSync(join(root, folder, name), 'utf8')])
 }
 
-/** A type that is none of these is an enumeration. A field is optional if it has a default. */
-const TYPES = {
-  integer: { cpp: 'int64_t', ts: 'number', missing: 0 },
-  flag: { cpp: 'bool', ts: 'boolean', missing: false, default: false },
-  text: { cpp: 'std::string', ts: 'string', missing: undefined, default: '' },
-}
-const records = entries.flatMap(([name, { about, fields }]) =>
-  fields === undefined ? [] : { name, about, fields: Object.entries(fields).map(fieldOf) },
-)
-
-function fieldOf([key, { about, type, default: given }]) {
-  const { cpp, ts, missing, default: usual } = TYPES[type] ?? { cpp: type, ts: type, missing: '{}' }
-  const fallback = given ?? usual
-  return {
-    key,
-    about,
-    cpp: `${cpp} ${key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`,
-    value: fallback === '' ? undefined : (fallback ?? missing),
-    ts,
-    optional: fallback !== undefined,
-  }
-}
-
 /** Types of attributes. A type that is none of these is an enumeration. */
 const ATTRIBUTES = {
   weight: { cpp: 'int', ts: 'string', absent: -1, read: 'weight' },
@@ -95,6 +69,7 @@ const TERM = /^class (\w+) final : public Term \{\n public:\n {2}static constexp
 
 for (const [file, text] of [
   ['native/core/lists.h', header()],
+  ['native/core/boundary.h', boundaryHeader(objects)],
   ['native/ops/list.h', rules()],
   ['native/kernels/list.h', kernelList()],
   ['native/kernels/variant.h', kernelVariant()],
@@ -102,6 +77,7 @@ for (const [file, text] of [
   ['native/backends/cpu/levels/areas.inl', areas()],
   ['native/backends/cuda/lists.h', deviceLists()],
   ['lib/native/lists.ts', module()],
+  ['lib/native/boundary.ts', boundaryModule(objects, lists)],
   ['lib/graph/nodes.ts', graphNodes()],
 ]) {
   const path = join(root, file)
@@ -119,11 +95,10 @@ function header() {
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 namespace lowrank {
 
-${[...lists.map(enumeration), ...records.map(structure), attributes()].join('\n')}
+${[...lists.map(enumeration), attributes()].join('\n')}
 }  // namespace lowrank
 `
 }
@@ -154,10 +129,6 @@ function attributesOf({ attributes = {} }) {
     const name = key.replace('?', '')
     return { key: name, field: snake(name), type, optional: key.endsWith('?'), ...ATTRIBUTES[type] }
   })
-}
-
-function snake(name) {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 }
 
 /** Attributes of all operations as one struct, and a visit of those that an operation has. */
@@ -346,36 +317,16 @@ export type Operation =
 ${nodes.map(node).join('')}`
 }
 
-function structure({ name, about, fields }) {
-  const member = ({ about, cpp, value }) =>
-    `${about ? `${wrapped(about, '  /// ', 120)}\n` : ''}  ${cpp}${value === undefined ? '' : ` = ${value}`};\n`
-  const visit = ({ key, cpp, optional }) => `  visit("${key}", fields.${cpp.split(' ')[1]}, ${optional});\n`
-  return `${wrapped(about, '/// ', 120)}
-struct ${name} {
-${fields.map(member).join('')}};
-/// Calls with the name of each field in TypeScript, the field, and whether it may be absent.
-template <class Visit>
-void each_field(${name}& fields, Visit&& visit) {
-${fields.map(visit).join('')}}
-`
-}
-
 function module() {
   const own = lists.filter(({ typescript }) => typescript)
   return `/** Made by scripts/lists.mjs from native/lists.json. */
-${own.map(({ name, about, names }) => `\n${documented(about)}\nexport ${declared(name, names)}\n`).join('')}${records.map(shape).join('')}
+${own.map(({ name, about, names }) => `\n${documented(about)}\nexport ${declared(name, names)}\n`).join('')}
 /** Tokens between positions at which operations keep their state, besides the end of a text. */
 export const STATE_BLOCKS: Readonly<Record<string, number>> = {
 ${stateBlocks()
   .map(([name, block]) => `  ${name}: ${block},\n`)
   .join('')}}
 `
-}
-
-function shape({ name, about, fields }) {
-  const member = ({ key, about, ts, optional }) =>
-    `${about ? `${documented(about, '  ')}\n` : ''}  ${key}${optional ? '?' : ''}: ${ts}\n`
-  return `\n${documented(about)}\nexport interface ${name} {\n${fields.map(member).join('')}}\n`
 }
 
 /** The categories are walked in order; of all others the names are enough. */
@@ -385,19 +336,4 @@ function declared(name, names) {
   if (name !== 'Category') return `type ${name} =${names.map((value) => `\n  | '${value}'`).join('')}`
   const values = names.map((value) => `\n  '${value}',`).join('')
   return `const CATEGORIES = [${values}\n] as const\n/** One of them. */\nexport type Category = (typeof CATEGORIES)[number]`
-}
-
-function documented(about, indent = '') {
-  if (about.length < 100) return `${indent}/** ${about} */`
-  return `${indent}/**\n${wrapped(about, `${indent} * `, 110)}\n${indent} */`
-}
-
-function wrapped(text, prefix, width) {
-  const lines = ['']
-  for (const word of text.split(' ')) {
-    const line = lines.at(-1)
-    if (line !== '' && prefix.length + line.length + 1 + word.length > width) lines.push(word)
-    else lines[lines.length - 1] = line === '' ? word : `${line} ${word}`
-  }
-  return lines.map((line) => prefix + line).join('\n')
 }

@@ -6,23 +6,19 @@ import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { packageRoot } from '../core/root.js'
 import type { Graph } from '../graph/graph.js'
+import type { GrammarTables, PlanOptions, PlanReport, TokenTable } from './boundary.js'
 import type { Launch } from './launcher.js'
-import type { Category, FileLock, Place, PlanOptions, Precision, StorageFormat } from './lists.js'
+import type { Category, FileLock, Place, Precision, StorageFormat } from './lists.js'
 import { addonOrigin, loadAddon } from './load.js'
 import type { AdapterSpec, OptimizerState } from './types/adapter.js'
-import type {
-  GrammarTables,
-  NativeGrammar,
-  NativeMatcher,
-  NativeVocabulary,
-  TokenTable,
-} from './types/grammar.js'
+import type { NativeGrammar, NativeMatcher, NativeVocabulary } from './types/grammar.js'
 import type { Job } from './types/job.js'
 import type { KernelStudy, KernelTimes } from './types/kernels.js'
 import type { NativeAdapter, NativeModel, NativeWeightFile } from './types/objects.js'
-import type { PlanReport, StepCounts } from './types/plan.js'
+import type { StepCounts } from './types/plan.js'
 import type { NativeSession } from './types/session.js'
 
+export type * from './boundary.js'
 export {
   type AdapterArray,
   CATEGORIES,
@@ -30,7 +26,6 @@ export {
   type FileType,
   type OptimizerKind,
   type Phase,
-  type PlanOptions,
   type Precision,
   type StorageFormat,
 } from './lists.js'

@@ -77,48 +77,6 @@ export type StorageFormat =
   | 'q6_k'
   | 'iq4_xs'
 
-/** Options of a plan. */
-export interface PlanOptions {
-  mode: Mode
-  /** Maximum tokens per call. */
-  tokens: number
-  /** Maximum sequences per call. */
-  sequences: number
-  /**
-   * Maximum head rows per call: labeled positions (train, evaluate), or positions whose logits are read
-   * (forward).
-   */
-  headRows: number
-  precision: Precision
-  /** `forward` only: capacity of the KV cache in tokens, at least 1. */
-  kvCapacity?: number
-  /**
-   * `train` and `evaluate`: bytes of logits computed at a time, at least one tile of rows. Default 48 MiB.
-   */
-  logitsBytes?: number
-  /** `train` only: recompute each block in the backward pass instead of keeping its activations. */
-  recompute?: boolean
-  /** With `recompute`: keep the inputs of blocks in a file. */
-  offload?: boolean
-  /** Folder of that file; not needed for planning. */
-  offloadFolder?: string
-  /** With `recompute`: keep the attention outputs instead of recomputing them. */
-  keepAttention?: boolean
-  /** `evaluate` only: measure the output that the first adapter adds at each layer. */
-  outputNorms?: boolean
-  /** `train` only: each labeled position has its own weight in the loss, given with the call. */
-  rowWeights?: boolean
-  /**
-   * With `rowWeights`: the weights are given once the log-probabilities are known, and logits are recomputed.
-   */
-  twoPasses?: boolean
-  /**
-   * `train` and `evaluate`: count the labeled positions whose label has the largest logit, the first one on a
-   * tie.
-   */
-  countsHits?: boolean
-}
-
 /** Tokens between positions at which operations keep their state, besides the end of a text. */
 export const STATE_BLOCKS: Readonly<Record<string, number>> = {
   gated_delta_rule: 512,

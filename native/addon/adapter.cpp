@@ -24,7 +24,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     guarded(info.Env(), [&] {
       AdapterSpec spec = to_adapter_spec(info[0]);
       const Fields options(info[1], "options");
-      spec.trainable = options.flag("trainable", false);
+      spec.trainable = options.get<bool>("trainable", false);
       spec.state = to_state_spec(options);
       Memory& memory = Engine::instance().memory(device_of(options));
       hold(std::make_shared<Adapter>(std::move(spec), memory));
@@ -87,20 +87,16 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     return {owner, index, which, p.rows * p.cols, name};
   }
 
-  static AdapterArray which(Napi::Value value) {
-    Napi::Object holder = Napi::Object::New(value.Env());
-    holder.Set("array", value);
-    return Fields(holder, "adapter").choice<AdapterArray>("array");
-  }
+  static AdapterArray which(Napi::Value value) { return Given(value, "array").as<AdapterArray>(); }
 
   Napi::Value fill(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const Fields fields(info[1], "fill");
       static constexpr const char* kKinds[] = {"zeros", "constant", "uniform", "normal"};
       static constexpr const char* kParameters[] = {nullptr, "value", "bound", "std"};
-      const int kind = fields.choice("kind", kKinds);
-      const float number = kind > 0 ? static_cast<float>(fields.number(kParameters[kind])) : 0;
-      const uint64_t seed = kind > 1 ? static_cast<uint64_t>(fields.integer("seed")) : 0;
+      const int kind = fields["kind"].choice(kKinds);
+      const float number = kind > 0 ? fields.get<float>(kParameters[kind]) : 0;
+      const uint64_t seed = kind > 1 ? fields.get<uint64_t>("seed") : 0;
       const Array a = array(info, AdapterArray::value, Touch::write);
       const HostView<float> values = a.edit();
       if (kind < 2) std::fill(values.begin(), values.end(), number);
@@ -378,7 +374,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     return guarded(info.Env(), [&] {
       const Fields fields(info[0], "client");
       const TrainedRanks ranks = to_trained_ranks(fields);
-      const double bound = fields.number("clippingNorm");
+      const double bound = fields.get<double>("clippingNorm");
       return change<double>(
           info.Env(),
           [ranks, bound](Context& context, Adapter& adapter) {
@@ -413,14 +409,14 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       const Fields fields(info[0], "release");
       const TrainedRanks ranks = to_trained_ranks(fields);
       ReleaseNoise noise;
-      noise.round = static_cast<uint64_t>(fields.integer("round"));
-      noise.deviation = fields.number("deviation");
+      noise.round = fields.get<uint64_t>("round");
+      noise.deviation = fields.get<double>("deviation");
       const Napi::Value key = fields.get("key");
       if (!key.IsTypedArray() || key.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
           key.As<Napi::TypedArray>().ByteLength() != noise.key.size())
         fields.wrong("key", "a Uint8Array of 32 bytes");
       std::copy_n(key.As<Napi::Uint8Array>().Data(), noise.key.size(), noise.key.begin());
-      const double cohort = fields.number("cohort");
+      const double cohort = fields.get<double>("cohort");
       return change<bool>(
           info.Env(),
           [ranks, noise, cohort](Context& context, Adapter& adapter) {

@@ -17,7 +17,9 @@ std::optional<int64_t> to_paged(Napi::Value value) {
   return value.As<Napi::Number>().Int64Value();
 }
 
-std::string device_of(const Fields& options) { return options.has("device") ? options.text("device") : "cpu"; }
+std::string device_of(const Fields& options) {
+  return options.has("device") ? options.get<std::string>("device") : "cpu";
+}
 
 int declared(const Model& model, const std::string& name) {
   const auto found = model.graph.weight_of_name.find(name);
@@ -32,11 +34,11 @@ int loaded(const Model& model, const std::string& name) {
 }
 
 AdapterList::AdapterList(const Fields& options) {
-  for (const Napi::Value item : options.list("adapters")) {
-    const Fields entry(item, "options.adapters");
+  for (const Given& item : options["adapters"].list()) {
+    const Fields entry(item);
     owners_.push_back(adapter_of(entry.get("adapter")));
     uses_->emplace_back(owners_.back(), AdapterUse::Kind::infer);
-    list_.push_back({owners_.back().get(), static_cast<float>(entry.number("weight", 1)), entry.integer("rank", 0)});
+    list_.push_back({owners_.back().get(), entry.get<float>("weight", 1), entry.get<int64_t>("rank", 0)});
   }
 }
 

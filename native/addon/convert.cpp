@@ -1,6 +1,6 @@
 #include "addon/convert.h"
 
-#include "os/mapped_file.h"
+#include "addon/values.h"
 #include "runtime/engine.h"
 
 namespace lowrank::addon {
@@ -14,20 +14,20 @@ struct ReadAttribute {
 
   void weight(const char* key, int& to, bool optional) const {
     if (optional && !of.has(key)) return;
-    const auto found = weights.find(of.text(key));
+    const auto found = weights.find(of.get<std::string>(key));
     if (found == weights.end()) of.wrong(key, "the name of a declared weight");
     to = found->second;
   }
   void value(const char* key, int& to, bool optional) const { integer(key, to, optional); }
   void integer(const char* key, int& to, bool optional) const {
-    if (!optional || of.has(key)) to = of.index(key);
+    if (!optional || of.has(key)) to = of.get<int>(key);
   }
   void number(const char* key, float& to, bool optional) const {
-    if (!optional || of.has(key)) to = static_cast<float>(of.number(key));
+    if (!optional || of.has(key)) to = of.get<float>(key);
   }
   template <class Enumeration>
   void choice(const char* key, Enumeration& to, bool optional) const {
-    if (!optional || of.has(key)) to = of.choice<Enumeration>(key);
+    if (!optional || of.has(key)) to = of.get<Enumeration>(key);
   }
 };
 
@@ -36,57 +36,55 @@ struct ReadAttribute {
 Graph to_graph(Napi::Value value) {
   const Fields fields(value, "graph");
   Graph graph;
-  graph.family = fields.text("family");
-  graph.vocab_size = fields.integer("vocabSize");
-  graph.labels = fields.integer("labels", 0);
-  graph.layers = fields.index("layers");
+  graph.family = fields.get<std::string>("family");
+  graph.vocab_size = fields.get<int64_t>("vocabSize");
+  graph.labels = fields.get<int64_t>("labels", 0);
+  graph.layers = fields.get<int>("layers");
   if (fields.has("part")) {
-    const Fields part(fields.get("part"), "graph.part");
-    graph.part = {part.index("index"), part.index("count"), part.index("firstNode")};
+    const Fields part(fields["part"]);
+    graph.part = {part.get<int>("index"), part.get<int>("count"), part.get<int>("firstNode")};
   }
-  for (const Napi::Value item : fields.list("weights")) {
-    const Fields w(item, "graph.weights");
-    graph.weights.push_back({w.text("name"), w.integer("rows"), w.integer("cols"), w.choice<WeightKind>("kind")});
+  for (const Given& item : fields["weights"].list()) {
+    const Fields w(item);
+    graph.weights.push_back(
+        {w.get<std::string>("name"), w.get<int64_t>("rows"), w.get<int64_t>("cols"), w.get<WeightKind>("kind")});
     graph.weight_of_name.emplace(graph.weights.back().name, static_cast<int>(graph.weights.size()) - 1);
   }
-  for (const Napi::Value item : fields.list("values")) {
-    const Fields v(item, "graph.values");
-    graph.values.push_back({v.integer("cols"), v.choice<ValueType>("type")});
+  for (const Given& item : fields["values"].list()) {
+    const Fields v(item);
+    graph.values.push_back({v.get<int64_t>("cols"), v.get<ValueType>("type")});
   }
-  for (const Napi::Value item : fields.list("nodes")) {
-    const Fields n(item, "graph.nodes");
+  for (const Given& item : fields["nodes"].list()) {
+    const Fields n(item);
     Node node;
-    node.op = n.choice<Op>("op");
-    node.path = n.text("path");
-    node.segment = n.index("segment");
-    if (!ends(node.op)) node.out = n.index("out");
+    node.op = n.get<Op>("op");
+    node.path = n.get<std::string>("path");
+    node.segment = n.get<int>("segment");
+    if (!ends(node.op)) node.out = n.get<int>("out");
     for (const char* const role : kOpInputs[static_cast<int>(node.op)])
-      if (role != nullptr) node.inputs.push_back(n.index(role));
+      if (role != nullptr) node.inputs.push_back(n.get<int>(role));
     each_attribute(node.op, node, ReadAttribute{n, graph.weight_of_name});
     graph.nodes.push_back(std::move(node));
   }
   const auto frequencies = [](const Fields& of) {
     std::vector<double> found;
-    for (const Napi::Value f : of.list("invFreq")) {
-      if (!f.IsNumber()) of.wrong("invFreq", "numbers");
-      found.push_back(f.As<Napi::Number>().DoubleValue());
-    }
+    for (const Given& each : of["invFreq"].list()) found.push_back(each.number());
     return found;
   };
-  for (const Napi::Value item : fields.list("ropes")) {
-    const Fields rope(item, "graph.ropes");
+  for (const Given& item : fields["ropes"].list()) {
+    const Fields rope(item);
     Rotary& rotary = graph.ropes.emplace_back();
     rotary.inv_freq = frequencies(rope);
-    rotary.attention_factor = rope.number("attentionFactor");
+    rotary.attention_factor = rope.get<double>("attentionFactor");
     if (rope.has("growth")) {
-      const Fields growth(rope.get("growth"), "graph.ropes.growth");
-      rotary.growth = growth.number("rate");
-      rotary.growth_every = growth.integer("every");
+      const Fields growth(rope["growth"]);
+      rotary.growth = growth.get<double>("rate");
+      rotary.growth_every = growth.get<int64_t>("every");
     }
     if (rope.has("long")) {
-      const Fields of_long(rope.get("long"), "graph.ropes.long");
+      const Fields of_long(rope["long"]);
       rotary.long_inv_freq = frequencies(of_long);
-      rotary.long_above = of_long.integer("above");
+      rotary.long_above = of_long.get<int64_t>("above");
     }
   }
   graph.weight_of_name.clear();  // check_graph fills it, refusing duplicates
@@ -97,232 +95,216 @@ AdapterSpec to_adapter_spec(Napi::Value value) {
   const Fields fields(value, "adapter");
   AdapterSpec spec;
   std::unordered_map<std::string, int> index;
-  for (const Napi::Value item : fields.list("parameters")) {
-    const Fields p(item, "adapter.parameters");
+  for (const Given& item : fields["parameters"].list()) {
+    const Fields p(item);
     ParameterSpec parameter;
-    parameter.name = p.text("name");
-    parameter.rows = p.integer("rows");
-    parameter.cols = p.integer("cols");
-    parameter.trained = p.flag("trained", false);
-    parameter.group = p.has("group") ? p.index("group") : 0;
+    parameter.name = p.get<std::string>("name");
+    parameter.rows = p.get<int64_t>("rows");
+    parameter.cols = p.get<int64_t>("cols");
+    parameter.trained = p.get<bool>("trained", false);
+    parameter.group = p.has("group") ? p.get<int>("group") : 0;
     index.emplace(parameter.name, static_cast<int>(spec.parameters.size()));
     spec.parameters.push_back(std::move(parameter));
   }
-  for (const Napi::Value item : fields.list("terms")) {
-    const Fields described(item, "adapter.terms");
-    TermSpec term{described.text("kind"), described.text("target"), {}, {}};
-    const Fields roles(described.get("parameters"), "adapter.terms.parameters");
+  for (const Given& item : fields["terms"].list()) {
+    const Fields described(item);
+    TermSpec term{described.get<std::string>("kind"), described.get<std::string>("target"), {}, {}};
+    const Fields roles(described["parameters"]);
     for (const std::string& role : roles.keys()) {
-      const auto found = index.find(roles.text(role.c_str()));
+      const auto found = index.find(roles.get<std::string>(role.c_str()));
       if (found == index.end()) roles.wrong(role.c_str(), "the name of a declared parameter");
       term.parameters.emplace(role, found->second);
     }
-    const Fields numbers(described.get("numbers"), "adapter.terms.numbers");
-    for (const std::string& name : numbers.keys()) term.numbers.emplace(name, numbers.number(name.c_str()));
+    const Fields numbers(described["numbers"]);
+    for (const std::string& name : numbers.keys()) term.numbers.emplace(name, numbers.get<double>(name.c_str()));
     spec.terms.push_back(std::move(term));
   }
   const auto named = [&](const Fields& entry, const char* key) {
-    const auto found = index.find(entry.text(key));
+    const auto found = index.find(entry.get<std::string>(key));
     if (found == index.end()) entry.wrong(key, "the name of a declared parameter");
     return found->second;
   };
   if (fields.has("copies")) {
-    for (const Napi::Value item : fields.list("copies")) {
-      const Fields c(item, "adapter.copies");
-      spec.copies.push_back({c.text("weight"), named(c, "parameter")});
+    for (const Given& item : fields["copies"].list()) {
+      const Fields c(item);
+      spec.copies.push_back({c.get<std::string>("weight"), named(c, "parameter")});
     }
   }
   if (fields.has("projections")) {
-    for (const Napi::Value item : fields.list("projections")) {
-      const Fields p(item, "adapter.projections");
-      spec.projections.push_back({named(p, "a"), named(p, "b"), static_cast<float>(p.number("scale"))});
+    for (const Given& item : fields["projections"].list()) {
+      const Fields p(item);
+      spec.projections.push_back({named(p, "a"), named(p, "b"), p.get<float>("scale")});
     }
   }
   if (fields.has("triplets")) {
-    for (const Napi::Value item : fields.list("triplets")) {
-      const Fields t(item, "adapter.triplets");
-      const auto real = [&](const char* key) { return static_cast<float>(t.number(key)); };
+    for (const Given& item : fields["triplets"].list()) {
+      const Fields t(item);
+      const auto real = [&](const char* key) { return t.get<float>(key); };
       spec.triplets.push_back(
           {named(t, "a"), named(t, "d"), named(t, "b"), real("beta1"), real("beta2"), real("orthogonal")});
     }
   }
   if (fields.has("privacy")) {
-    spec.privacy = fields.choice<Privacy>("privacy");
+    spec.privacy = fields.get<Privacy>("privacy");
   }
   return spec;
 }
 
-OptimizerKind to_optimizer_kind(const Fields& fields) { return fields.choice<OptimizerKind>("kind"); }
+OptimizerKind to_optimizer_kind(const Fields& fields) { return fields.get<OptimizerKind>("kind"); }
 
 StateSpec to_state_spec(const Fields& fields) {
   if (!fields.has("state")) return {};
-  const Fields state(fields.get("state"), "state");
+  const Fields state(fields["state"]);
   return {to_optimizer_kind(state),
-          state.flag("momentum", true),
-          state.flag("eightBit", false),
-          state.integer("resident", -1),
-          state.has("folder") ? state.text("folder") : std::string(),
-          state.flag("inBackward", false)};
+          state.get<bool>("momentum", true),
+          state.get<bool>("eightBit", false),
+          state.get<int64_t>("resident", -1),
+          state.has("folder") ? state.get<std::string>("folder") : std::string(),
+          state.get<bool>("inBackward", false)};
 }
 
 OptimizerStep to_optimizer_step(Napi::Value value) {
   const Fields o(value, "optimizer");
-  const auto real = [](const Fields& fields, const char* key) { return static_cast<float>(fields.number(key)); };
+  const auto real = [](const Fields& fields, const char* key) { return fields.get<float>(key); };
   OptimizerStep options;
   options.kind = to_optimizer_kind(o);
-  options.beta1 = real(o, "beta1");
-  options.beta2 = real(o, "beta2");
-  options.epsilon = real(o, "epsilon");
-  options.max_grad_norm = o.number("maxGradNorm");
-  if (o.has("gradNorm")) options.grad_norm = o.number("gradNorm");
-  options.step = o.integer("step");
+  options.beta1 = o.get<float>("beta1");
+  options.beta2 = o.get<float>("beta2");
+  options.epsilon = o.get<float>("epsilon");
+  options.max_grad_norm = o.get<double>("maxGradNorm");
+  if (o.has("gradNorm")) options.grad_norm = o.get<double>("gradNorm");
+  options.step = o.get<int64_t>("step");
   if (o.has("adafactor")) {
-    const Fields own(o.get("adafactor"), "optimizer.adafactor");
-    options.adafactor = {.decay_rate = own.number("decayRate"),
-                         .epsilon = own.number("epsilon"),
-                         .least_scale = own.number("leastScale"),
-                         .clip_threshold = own.number("clipThreshold"),
-                         .scale_parameter = own.flag("scaleParameter", false)};
+    const Fields own(o["adafactor"]);
+    options.adafactor = {.decay_rate = own.get<double>("decayRate"),
+                         .epsilon = own.get<double>("epsilon"),
+                         .least_scale = own.get<double>("leastScale"),
+                         .clip_threshold = own.get<double>("clipThreshold"),
+                         .scale_parameter = own.get<bool>("scaleParameter", false)};
   }
-  for (const Napi::Value item : o.list("groups")) {
-    const Fields group(item, "optimizer.groups");
+  for (const Given& item : o["groups"].list()) {
+    const Fields group(item);
     options.groups.push_back({real(group, "learningRate"), real(group, "weightDecay")});
   }
   if (o.has("ranks")) {
-    const Fields ranks(o.get("ranks"), "optimizer.ranks");
+    const Fields ranks(o["ranks"]);
     options.ranks = {to_trained_ranks(ranks), {}};
-    for (const Napi::Value item : ranks.list("draws")) {
-      if (!item.IsNumber()) ranks.wrong("draws", "numbers");
-      options.ranks->draws.push_back(item.As<Napi::Number>().Int64Value());
-    }
+    options.ranks->draws = ranks.get<std::vector<int64_t>>("draws");
   }
   return options;
 }
 
 TrainedRanks to_trained_ranks(const Fields& fields) {
-  return {fields.integer("active", 0), fields.flag("lastOnly", false)};
+  return {fields.get<int64_t>("active", 0), fields.get<bool>("lastOnly", false)};
 }
 
-StorageFormat to_storage_format(Napi::Value value) {
-  Napi::Object holder = Napi::Object::New(value.Env());
-  holder.Set("format", value);
-  return Fields(holder, "weight").choice<StorageFormat>("format");
-}
+StorageFormat to_storage_format(Napi::Value value) { return Given(value, "format").as<StorageFormat>(); }
 
 namespace {
 
-FileSpan to_file_span(Napi::Value value, const char* where) {
-  const Fields fields(value, where);
-  return {fields.text("file"), fields.integer("offset"), fields.integer("bytes")};
+FileSpan to_file_span(const Given& given) {
+  const Fields fields(given);
+  return {fields.get<std::string>("file"), fields.get<int64_t>("offset"), fields.get<int64_t>("bytes")};
 }
 
 }  // namespace
 
 HeadOrder to_head_order(const Fields& fields) {
   if (!fields.has("headOrder")) return {};
-  const Fields order(fields.get("headOrder"), "order of heads");
-  return {order.integer("heads"), order.integer("keyHeads"), order.integer("size"), order.integer("first", 0),
-          order.flag("columns", false)};
+  const Fields order(fields["headOrder"]);
+  return {order.get<int64_t>("heads"), order.get<int64_t>("keyHeads"), order.get<int64_t>("size"),
+          order.get<int64_t>("first", 0), order.get<bool>("columns", false)};
 }
 
 TensorSource to_tensor_source(Napi::Value value) {
   const Fields fields(value, "tensor source");
   TensorSource source;
-  source.name = fields.text("name");
-  source.file = fields.text("file");
-  source.offset = fields.integer("offset");
-  source.bytes = fields.integer("bytes");
-  source.dtype = fields.choice<SourceDtype>("dtype");
-  source.permuted_heads = fields.integer("permutedHeads", 0);
-  source.shift = static_cast<float>(fields.number("shift", 0));
+  source.name = fields.get<std::string>("name");
+  source.file = fields.get<std::string>("file");
+  source.offset = fields.get<int64_t>("offset");
+  source.bytes = fields.get<int64_t>("bytes");
+  source.dtype = fields.get<SourceDtype>("dtype");
+  source.permuted_heads = fields.get<int64_t>("permutedHeads", 0);
+  source.shift = fields.get<float>("shift", 0);
   source.head_order = to_head_order(fields);
-  source.negated_exp = fields.flag("negatedExp", false);
-  std::vector<int64_t> shape;
-  for (const Napi::Value item : fields.list("shape")) {
-    if (!item.IsNumber()) fields.wrong("shape", "numbers");
-    shape.push_back(item.As<Napi::Number>().Int64Value());
-  }
+  source.negated_exp = fields.get<bool>("negatedExp", false);
+  const auto shape = fields.get<std::vector<int64_t>>("shape");
   if (shape.empty() || shape.size() > 3) fields.wrong("shape", "one to three numbers");
   source.rows = shape.size() == 2 ? shape[0] : 1;
   source.cols = shape.size() == 3 ? shape[0] * shape[1] * shape[2] : shape.back();  // a kernel is a vector
   if (source.dtype >= SourceDtype::nf4) {
-    const Fields scales(fields.get("scales"), "tensor source scales");
-    source.absmax = to_file_span(scales.get("absmax"), "absmax");
+    const Fields scales(fields["scales"]);
+    source.absmax = to_file_span(scales["absmax"]);
     if (source.dtype == SourceDtype::nf4_double || source.dtype == SourceDtype::fp4_double) {
-      source.nested_absmax = to_file_span(scales.get("nestedAbsmax"), "nested absmax");
-      source.absmax_offset = static_cast<float>(scales.number("absmaxOffset"));
+      source.nested_absmax = to_file_span(scales["nestedAbsmax"]);
+      source.absmax_offset = scales.get<float>("absmaxOffset");
     }
   }
   return source;
 }
 
-Precision to_precision(const Fields& fields) { return fields.choice<Precision>("precision"); }
+Precision to_precision(const Fields& fields) { return fields.get<Precision>("precision"); }
 
 std::map<std::string, PlanOptions> to_plans(Napi::Value value) {
-  const Fields fields(value, "plans");
-  std::map<std::string, PlanOptions> plans;
-  const Napi::Array names = value.As<Napi::Object>().GetPropertyNames();
-  for (uint32_t i = 0; i < names.Length(); ++i) {
-    const std::string name = names.Get(i).As<Napi::String>().Utf8Value();
-    plans.emplace(name, Fields(fields.get(name.c_str()), "plans." + name).structure<PlanOptions>());
-  }
-  return plans;
+  return Given(value, "plans").as<std::map<std::string, PlanOptions>>();
 }
 
 float to_temperature(const Fields& fields) {
-  const double temperature = fields.number("temperature", 1);
+  const double temperature = fields.get<double>("temperature", 1);
   if (!(temperature > 0)) fields.wrong("temperature", "a positive number");
   return static_cast<float>(temperature);
 }
 
 MicroBatch to_micro_batch(const Fields& fields) {
-  return {fields.ids("tokens"), fields.ids("cuSeqlens"), fields.ids("labels")};
+  return {fields.get<std::vector<int32_t>>("tokens"), fields.get<std::vector<int32_t>>("cuSeqlens"),
+          fields.get<std::vector<int32_t>>("labels")};
 }
 
 TrainInput to_train_input(Napi::Value value) {
   const Fields fields(value, "input");
   TrainInput input;
   input.batch = to_micro_batch(fields);
-  input.loss_scale = static_cast<float>(fields.number("lossScale"));
-  input.seed = static_cast<uint64_t>(fields.integer("seed"));
-  input.step = static_cast<uint64_t>(fields.integer("step"));
-  input.micro_step = static_cast<uint64_t>(fields.integer("microStep"));
-  input.active_rank = fields.integer("activeRank", 0);
-  input.last_rank_only = fields.flag("lastRankOnly", false);
-  input.clipping_norm = fields.number("clippingNorm", 0);
+  input.loss_scale = fields.get<float>("lossScale");
+  input.seed = fields.get<uint64_t>("seed");
+  input.step = fields.get<uint64_t>("step");
+  input.micro_step = fields.get<uint64_t>("microStep");
+  input.active_rank = fields.get<int64_t>("activeRank", 0);
+  input.last_rank_only = fields.get<bool>("lastRankOnly", false);
+  input.clipping_norm = fields.get<double>("clippingNorm", 0);
   input.temperature = to_temperature(fields);
-  input.label_smoothing = static_cast<float>(fields.number("labelSmoothing", 0));
-  input.embedding_noise = static_cast<float>(fields.number("embeddingNoise", 0));
-  if (fields.has("weights")) input.weights = fields.floats("weights");
-  if (fields.flag("lastOfStep", false)) input.sums = &Engine::instance().sums();
+  input.label_smoothing = fields.get<float>("labelSmoothing", 0);
+  input.embedding_noise = fields.get<float>("embeddingNoise", 0);
+  if (fields.has("weights")) input.weights = fields.get<std::vector<float>>("weights");
+  if (fields.get<bool>("lastOfStep", false)) input.sums = &Engine::instance().sums();
   if (fields.has("update")) input.update = to_optimizer_step(fields.get("update"));
   return input;
 }
 
 ForwardInput to_forward_input(const Fields& fields) {
-  return {fields.ids("tokens"), fields.integer("past"), fields.ids("rows"), fields.integer("reach", 0)};
+  return {fields.get<std::vector<int32_t>>("tokens"), fields.get<int64_t>("past"),
+          fields.get<std::vector<int32_t>>("rows"), fields.get<int64_t>("reach", 0)};
 }
 
 std::optional<Sampling> to_sampling(const Fields& fields) {
   if (!fields.has("sampling")) return std::nullopt;
-  const Fields s(fields.get("sampling"), "sampling");
+  const Fields s(fields["sampling"]);
   Sampling sampling;
-  sampling.temperature = static_cast<float>(s.number("temperature"));
-  sampling.top_k = s.integer("topK");
-  sampling.top_p = static_cast<float>(s.number("topP"));
-  sampling.seed = static_cast<uint64_t>(s.integer("seed"));
-  sampling.position = static_cast<uint64_t>(s.integer("position"));
-  if (s.has("frequencyPenalty")) sampling.frequency_penalty = static_cast<float>(s.number("frequencyPenalty"));
-  if (s.has("presencePenalty")) sampling.presence_penalty = static_cast<float>(s.number("presencePenalty"));
-  if (s.has("drawn")) sampling.drawn = s.ids("drawn");
+  sampling.temperature = s.get<float>("temperature");
+  sampling.top_k = s.get<int64_t>("topK");
+  sampling.top_p = s.get<float>("topP");
+  sampling.seed = s.get<uint64_t>("seed");
+  sampling.position = s.get<uint64_t>("position");
+  if (s.has("frequencyPenalty")) sampling.frequency_penalty = s.get<float>("frequencyPenalty");
+  if (s.has("presencePenalty")) sampling.presence_penalty = s.get<float>("presencePenalty");
+  if (s.has("drawn")) sampling.drawn = s.get<std::vector<int32_t>>("drawn");
   if (s.has("logitBias")) {
-    const Fields bias(s.get("logitBias"), "logitBias");
-    const std::vector<int32_t> ids = bias.ids("ids");
-    const std::vector<float> values = bias.floats("values");
+    const Fields bias(s["logitBias"]);
+    const std::vector<int32_t> ids = bias.get<std::vector<int32_t>>("ids");
+    const std::vector<float> values = bias.get<std::vector<float>>("values");
     if (ids.size() != values.size()) bias.wrong("values", "as long as its ids");
     for (size_t i = 0; i < ids.size(); ++i) sampling.logit_bias.emplace_back(ids[i], values[i]);
   }
-  if (s.has("rules")) sampling.rules = rules_of(s.get("rules"));
+  if (s.has("rules")) sampling.rules = s["rules"].rules();
   return sampling;
 }
 
@@ -330,11 +312,11 @@ KernelStudy to_kernel_study(Napi::Value value) {
   const Fields fields(value, "kernel study");
   KernelStudy study;
   study.precision = to_precision(fields);
-  study.rounds = fields.index("rounds");
-  const auto integer = [&](const char* key) { return fields.integer(key); };
-  const auto index = [&](const char* key) { return static_cast<int32_t>(fields.index(key)); };
+  study.rounds = fields.get<int>("rounds");
+  const auto integer = [&](const char* key) { return fields.get<int64_t>(key); };
+  const auto index = [&](const char* key) { return static_cast<int32_t>(fields.get<int>(key)); };
   static constexpr const char* kKinds[] = {"linear", "attention", "head_loss"};
-  switch (fields.choice("kind", kKinds)) {
+  switch (fields["kind"].choice(kKinds)) {
     case 0:
       study.subject = LinearStudy{integer("tokens"), integer("out"), integer("in"), integer("rank"),
                                   to_storage_format(fields.get("format"))};
@@ -369,43 +351,12 @@ Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times) {
 }
 
 Napi::Value from_report(Napi::Env env, PlanReport report) {
-  Napi::Object object = Napi::Object::New(env);
-  const auto number = [&](const char* key, int64_t value) {
-    object.Set(key, Napi::Number::New(env, static_cast<double>(value)));
-  };
-  number("peakBytes", report.peak_bytes);
-  number("pinnedBytes", report.pinned_bytes);
-  Napi::Array rows = Napi::Array::New(env);
-  for (const PlanRow& row : report.rows) {
-    Napi::Object item = Napi::Object::New(env);
-    item.Set("category", name_of(row.category));
-    item.Set("bytes", Napi::Number::New(env, static_cast<double>(row.bytes)));
-    if (row.pinned > 0) item.Set("pinnedBytes", Napi::Number::New(env, static_cast<double>(row.pinned)));
-    rows.Set(rows.Length(), item);
-  }
-  object.Set("rows", rows);
-  number("arenaBytes", report.arena_bytes);
-  number("pagedReadBytes", report.paged_read_bytes);
-  number("offloadedBytes", report.offloaded_bytes);
-  number("pagedStateBytes", report.paged_state_bytes);
-  object.Set("dropsPages", os::drops_pages());
-  object.Set("peakAt", report.peak_at);
-  const auto timeline = [moments = std::move(report.timeline)](const Napi::CallbackInfo& info) -> Napi::Value {
-    Napi::Array array = Napi::Array::New(info.Env(), moments.size());
-    for (const PlanMoment& moment : moments) {
-      Napi::Object item = Napi::Object::New(info.Env());
-      item.Set("phase", name_of(moment.phase));
-      item.Set("kernel", moment.kind);
-      item.Set("node", moment.node);
-      item.Set("liveBytes", Napi::Number::New(info.Env(), static_cast<double>(moment.live_bytes)));
-      item.Set("multiplyAdds", Napi::Number::New(info.Env(), moment.multiply_adds));
-      array.Set(static_cast<uint32_t>(&moment - moments.data()), item);
-    }
-    return array;
+  std::vector<PlanMoment> moments = std::exchange(report.timeline, {});
+  Napi::Object object = to_value(env, report).As<Napi::Object>();
+  const auto timeline = [moments = std::move(moments)](const Napi::CallbackInfo& info) {
+    return to_value(info.Env(), moments);
   };
   object.DefineProperty(Napi::PropertyDescriptor::Accessor(env, object, "timeline", timeline, napi_enumerable));
-  number("trainableParameters", report.trainable_parameters);
-  number("totalParameters", report.total_parameters);
   return object;
 }
 

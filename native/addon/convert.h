@@ -34,8 +34,6 @@ TrainedRanks to_trained_ranks(const Fields& fields);
 float to_temperature(const Fields& fields);
 TrainInput to_train_input(Napi::Value value);
 ForwardInput to_forward_input(const Fields& fields);
-/// The rules of a matcher, which follows a grammar.
-std::shared_ptr<TokenRules> rules_of(Napi::Value value);
 std::optional<Sampling> to_sampling(const Fields& fields);
 Precision to_precision(const Fields& fields);
 KernelStudy to_kernel_study(Napi::Value value);

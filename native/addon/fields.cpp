@@ -4,16 +4,74 @@
 
 namespace lowrank::addon {
 
-Fields::Fields(Napi::Value value, std::string where) : where_(std::move(where)) {
-  if (!value.IsObject()) throw Napi::TypeError::New(value.Env(), "lowrank: " + where_ + " must be an object");
-  object_ = value.As<Napi::Object>();
+namespace {
+
+/// A value in an error, short and without calls of its methods.
+std::string shown(const Napi::Value& value) {
+  if (value.IsString()) return '\'' + value.As<Napi::String>().Utf8Value().substr(0, 80) + '\'';
+  if (value.IsNumber() || value.IsBoolean() || value.IsUndefined() || value.IsNull())
+    return value.ToString().Utf8Value();
+  return value.IsArray()      ? "an array"
+         : value.IsFunction() ? "a function"
+         : value.IsObject()   ? "an object"
+                              : "this value";
 }
 
-void Fields::wrong(const char* key, const std::string& expected) const {
-  throw Napi::TypeError::New(env(), "lowrank: " + where_ + '.' + key + " must be " + expected);
+}  // namespace
+
+void Given::wrong(const std::string& expected) const {
+  throw Napi::TypeError::New(env(), "lowrank: " + name_ + " must be " + expected + ", not " + shown(value_));
 }
 
-Napi::Value Fields::get(const char* key) const { return object_.Get(key); }
+bool Given::flag() const {
+  if (!value_.IsBoolean()) wrong("true or false");
+  return value_.As<Napi::Boolean>().Value();
+}
+
+double Given::number() const {
+  if (!value_.IsNumber()) wrong("a number");
+  return value_.As<Napi::Number>().DoubleValue();
+}
+
+int64_t Given::integer() const {
+  const double value = number();
+  if (value != std::floor(value) || std::fabs(value) > 9007199254740991.0) wrong("an integer below 2^53");
+  return static_cast<int64_t>(value);
+}
+
+int Given::index() const {
+  const int64_t value = integer();
+  if (value != static_cast<int32_t>(value)) wrong("an integer of 32 bits");
+  return static_cast<int>(value);
+}
+
+std::string Given::text() const {
+  if (!value_.IsString()) wrong("a string");
+  return value_.As<Napi::String>().Utf8Value();
+}
+
+std::vector<Given> Given::list() const {
+  if (!value_.IsArray()) wrong("an array");
+  const Napi::Array array = value_.As<Napi::Array>();
+  std::vector<Given> items;
+  for (uint32_t i = 0; i < array.Length(); ++i) items.emplace_back(array.Get(i), name_ + '[' + std::to_string(i) + ']');
+  return items;
+}
+
+int Given::choose(const char* const* names, size_t count) const {
+  std::string all;
+  for (size_t i = 0; i < count; ++i) all += (i ? ", " : "one of ") + std::string(names[i]);
+  if (!value_.IsString()) wrong(all);
+  const std::string value = text();
+  for (size_t i = 0; i < count; ++i)
+    if (value == names[i]) return static_cast<int>(i);
+  wrong(all);
+}
+
+Fields::Fields(const Given& given) : name_(given.name()) {
+  if (!given.value().IsObject()) given.wrong("an object");
+  object_ = given.value().As<Napi::Object>();
+}
 
 std::vector<std::string> Fields::keys() const {
   std::vector<std::string> names;
@@ -23,76 +81,6 @@ std::vector<std::string> Fields::keys() const {
     if (has(name.c_str())) names.push_back(std::move(name));
   }
   return names;
-}
-
-bool Fields::has(const char* key) const {
-  const Napi::Value value = get(key);
-  return !value.IsUndefined() && !value.IsNull();
-}
-
-double Fields::number(const char* key) const {
-  const Napi::Value value = get(key);
-  if (!value.IsNumber()) wrong(key, "a number");
-  return value.As<Napi::Number>().DoubleValue();
-}
-
-int64_t Fields::integer(const char* key) const {
-  const double value = number(key);
-  if (value != std::floor(value) || std::fabs(value) > 9007199254740991.0) wrong(key, "an integer below 2^53");
-  return static_cast<int64_t>(value);
-}
-
-int Fields::index(const char* key) const {
-  const int64_t value = integer(key);
-  if (value != static_cast<int32_t>(value)) wrong(key, "an integer of 32 bits");
-  return static_cast<int>(value);
-}
-
-bool Fields::flag(const char* key, bool fallback) const {
-  if (!has(key)) return fallback;
-  const Napi::Value value = get(key);
-  if (!value.IsBoolean()) wrong(key, "true or false");
-  return value.As<Napi::Boolean>().Value();
-}
-
-std::string Fields::text(const char* key) const {
-  const Napi::Value value = get(key);
-  if (!value.IsString()) wrong(key, "a string");
-  return value.As<Napi::String>().Utf8Value();
-}
-
-std::vector<Napi::Value> Fields::list(const char* key) const {
-  const Napi::Value value = get(key);
-  if (!value.IsArray()) wrong(key, "an array");
-  const Napi::Array array = value.As<Napi::Array>();
-  std::vector<Napi::Value> items;
-  for (uint32_t i = 0; i < array.Length(); ++i) items.push_back(array.Get(i));
-  return items;
-}
-
-std::vector<int32_t> Fields::ids(const char* key) const {
-  const Napi::Value value = get(key);
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
-    wrong(key, "an Int32Array");
-  const Napi::Int32Array array = value.As<Napi::Int32Array>();
-  return {array.Data(), array.Data() + array.ElementLength()};
-}
-
-std::vector<float> Fields::floats(const char* key) const {
-  const Napi::Value value = get(key);
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
-    wrong(key, "a Float32Array");
-  const Napi::Float32Array array = value.As<Napi::Float32Array>();
-  return {array.Data(), array.Data() + array.ElementLength()};
-}
-
-int Fields::choose(const char* key, const char* const* names, size_t count) const {
-  const std::string value = text(key);
-  for (size_t i = 0; i < count; ++i)
-    if (value == names[i]) return static_cast<int>(i);
-  std::string all;
-  for (size_t i = 0; i < count; ++i) all += (i ? ", " : "") + std::string(names[i]);
-  wrong(key, "one of " + all + ", not '" + value + "'");
 }
 
 }  // namespace lowrank::addon

@@ -1,8 +1,8 @@
 // Grammars: handles without a class, which the garbage collector frees.
 #include "grammar/grammar.h"
 
-#include "addon/convert.h"
 #include "addon/handle.h"
+#include "addon/values.h"
 
 namespace lowrank::addon {
 namespace {
@@ -30,40 +30,25 @@ std::shared_ptr<Matcher> matcher_of(Napi::Value value) {
   return unwrapped<Matcher>(value, kMatcher, "a matcher of a grammar");
 }
 
-std::vector<uint8_t> bytes_of(const Fields& fields, const char* key) {
-  const Napi::Value value = fields.get(key);
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-    fields.wrong(key, "a Uint8Array");
-  const Napi::Uint8Array array = value.As<Napi::Uint8Array>();
-  return {array.Data(), array.Data() + array.ElementLength()};
-}
-
 Napi::Value create_vocabulary(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const Fields fields(info[0], "tokens");
-    return wrapped(
-        info.Env(),
-        std::make_shared<const Vocabulary>(bytes_of(fields, "bytes"), fields.ids("ends"), bytes_of(fields, "special")),
-        kVocabulary);
+    auto [bytes, ends, special] = Given(info[0], "tokens").as<TokenTable>();
+    return wrapped(info.Env(), std::make_shared<const Vocabulary>(std::move(bytes), std::move(ends), special),
+                   kVocabulary);
   });
 }
 
 Napi::Value create_grammar(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     auto vocabulary = unwrapped<const Vocabulary>(info[0], kVocabulary, "a vocabulary");
-    const Fields fields(info[1], "tables");
-    GrammarTables tables{fields.index("start"),   fields.ids("edgeBegin"), fields.ids("edgeLow"),
-                         fields.ids("edgeHigh"),  fields.ids("edgeTo"),    fields.ids("callBegin"),
-                         fields.ids("callStart"), fields.ids("callTo"),    fields.ids("accepts")};
+    auto tables = Given(info[1], "tables").as<GrammarTables>();
     return wrapped(info.Env(), std::make_shared<Grammar>(std::move(tables), std::move(vocabulary)), kGrammar);
   });
 }
 
 Napi::Value create_matcher(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    Napi::Object holder = Napi::Object::New(info.Env());
-    holder.Set("ends", info[1]);
-    std::vector<int32_t> ends = Fields(holder, "matcher").ids("ends");
+    const auto ends = Given(info[1], "ends").as<std::vector<int32_t>>();
     return wrapped(info.Env(), std::make_shared<Matcher>(unwrapped<Grammar>(info[0], kGrammar, "a grammar"), ends),
                    kMatcher);
   });
@@ -77,9 +62,7 @@ Napi::Value allowed_tokens(const Napi::CallbackInfo& info) {
     std::vector<int32_t> ids;
     for (int64_t id = 0; id < vocab; ++id)
       if ((bits[id / 64] >> (id % 64) & 1) != 0) ids.push_back(static_cast<int32_t>(id));
-    Napi::Int32Array array = Napi::Int32Array::New(info.Env(), ids.size());
-    std::copy(ids.begin(), ids.end(), array.Data());
-    return array;
+    return to_value(info.Env(), ids);
   });
 }
 
@@ -92,7 +75,7 @@ Napi::Value accept_token(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-std::shared_ptr<TokenRules> rules_of(Napi::Value value) { return matcher_of(value); }
+std::shared_ptr<TokenRules> Given::rules() const { return matcher_of(value_); }
 
 void define_grammars(Napi::Env env, Napi::Object exports) {
   const auto method = [&](const char* name, Napi::Value (*call)(const Napi::CallbackInfo&)) {

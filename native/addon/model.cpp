@@ -244,14 +244,14 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
     const std::string name = info[0].ToString();
     const Fields fields(info[1], "options");
     ReadOptions options;
-    options.type = fields.choice<FileType>("type");
-    options.begin = fields.integer("begin");
-    options.count = fields.integer("count");
-    options.permuted_heads = fields.integer("permutedHeads", 0);
-    options.shift = static_cast<float>(fields.number("shift", 0));
+    options.type = fields.get<FileType>("type");
+    options.begin = fields.get<int64_t>("begin");
+    options.count = fields.get<int64_t>("count");
+    options.permuted_heads = fields.get<int64_t>("permutedHeads", 0);
+    options.shift = fields.get<float>("shift", 0);
     options.head_order = to_head_order(fields);
-    options.negated_exp = fields.flag("negatedExp", false);
-    if (fields.has("target")) options.target = fields.text("target");
+    options.negated_exp = fields.get<bool>("negatedExp", false);
+    if (fields.has("target")) options.target = fields.get<std::string>("target");
     const auto adapters = std::make_shared<AdapterList>(fields);
     const int index = loaded(*model, name);
     return environment(env).channel->start<std::vector<uint8_t>>(
@@ -279,7 +279,7 @@ Napi::Value ModelHandle::merge_weight(const Napi::CallbackInfo& info) {
     const Fields fields(info[1], "options");
     const auto from = unwrap(fields.get("from")).payload(env);
     const auto held = unwrap(fields.get("held")).payload(env);
-    const std::string target = fields.text("target");
+    const std::string target = fields.get<std::string>("target");
     const auto adapters = std::make_shared<AdapterList>(fields);
     const int index = declared(*model, name), source = loaded(*from, name), reference = loaded(*held, name);
     const GraphWeight& declared = model->graph.weights[index];
@@ -319,11 +319,11 @@ Napi::Value ModelHandle::decompose(const Napi::CallbackInfo& info) {
     const std::string name = info[0].ToString();
     const Fields fields(info[1], "options");
     DecomposeOptions options;
-    options.form = fields.choice<FactorForm>("form");
-    options.singular = {fields.integer("rank"), fields.integer("blocks", 0),
-                        static_cast<uint64_t>(fields.integer("seed", 0)), name};
+    options.form = fields.get<FactorForm>("form");
+    options.singular = {fields.get<int64_t>("rank"), fields.get<int64_t>("blocks", 0), fields.get<uint64_t>("seed", 0),
+                        name};
     if (fields.has("source")) options.source = to_tensor_source(fields.get("source"));
-    if (fields.has("target")) options.target = fields.text("target");
+    if (fields.has("target")) options.target = fields.get<std::string>("target");
     const auto adapters = std::make_shared<AdapterList>(fields);
     const int index = loaded(*model, name);
     return environment(env).channel->start<Factors>(

@@ -89,11 +89,11 @@ Napi::Value remarks(const Napi::CallbackInfo& info) {
 Napi::Value configure(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Fields fields(info[0], "options");
-    const int64_t threads = fields.integer("threads", 0);
+    const int64_t threads = fields.get<int64_t>("threads", 0);
     if (threads < 0 || threads > 1024) fail("CONFIG", "threads is ", threads, "; expected 1 to 1024");
     std::optional<cpu::Level> level;
     if (fields.has("isa")) {
-      const std::string name = fields.text("isa");
+      const std::string name = fields.get<std::string>("isa");
       std::string known;
       for (const cpu::Level each : cpu::kLevels) {
         if (name == cpu::name_of(each)) level = each;
@@ -102,7 +102,7 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
       if (!level) fail("CONFIG", "isa is '", name, "'; expected one of ", known);
     }
     Engine::instance().configure(static_cast<int>(threads), level);
-    if (fields.has("cudaPack")) Engine::instance().gpus().set_pack(fields.text("cudaPack"));
+    if (fields.has("cudaPack")) Engine::instance().gpus().set_pack(fields.get<std::string>("cudaPack"));
     return info.Env().Undefined();
   });
 }
@@ -111,11 +111,7 @@ Napi::Value configure(const Napi::CallbackInfo& info) {
 Napi::Value allocated(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     std::optional<Place> place;
-    if (!info[0].IsUndefined()) {
-      Napi::Object holder = Napi::Object::New(info.Env());
-      holder.Set("place", info[0]);
-      place = Fields(holder, "allocated").choice<Place>("place");
-    }
+    if (!info[0].IsUndefined()) place = Given(info[0], "place").as<Place>();
     Napi::Object object = Napi::Object::New(info.Env());
     for (int c = 0; c < kCategories; ++c) {
       const auto category = static_cast<Category>(c);
@@ -158,9 +154,9 @@ std::unique_ptr<const KernelSizes> to_sizes(Napi::Value value) {
   if (value.IsObject()) {
     const Fields card(value, "card");
     cuda::Card of;
-    of.sm = card.index("sm");
-    of.multiprocessors = card.index("multiprocessors");
-    of.shared_bytes = card.integer("sharedBytes");
+    of.sm = card.get<int>("sm");
+    of.multiprocessors = card.get<int>("multiprocessors");
+    of.shared_bytes = card.get<int64_t>("sharedBytes");
     return std::make_unique<cuda::CudaSizes>(of);
   }
   return Engine::instance().sizes("cpu",
@@ -177,7 +173,7 @@ struct Shapes {
     for (uint32_t i = 0; i < list.Length(); ++i) {
       const Fields item(list.Get(i), "adapters");
       specs.push_back(to_adapter_spec(item.get("spec")));
-      specs.back().trainable = item.flag("trainable", false);
+      specs.back().trainable = item.get<bool>("trainable", false);
       specs.back().state = to_state_spec(item);
       check_adapter(specs.back());
     }
@@ -241,7 +237,7 @@ Napi::Value arithmetic_peak(const Napi::CallbackInfo& info) {
   return guarded(env, [&] {
     const Fields fields(info[0], "options");
     const Precision precision = to_precision(fields);
-    const int rounds = fields.index("rounds");
+    const int rounds = fields.get<int>("rounds");
     return environment(env).channel->start<std::optional<double>>(
         env,
         [precision, rounds](Context& context, const CancelFlag&) {

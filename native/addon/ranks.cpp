@@ -87,10 +87,10 @@ Napi::Value join_ranks(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
     const Fields fields(info[0], "launch");
-    const auto launcher = static_cast<MpiLauncher>(fields.choice("launcher", kMpiLauncherNames));
-    const int size = fields.index("size");
-    const std::string library = fields.text("library");
-    const std::chrono::milliseconds patience(fields.integer("patience"));
+    const auto launcher = static_cast<MpiLauncher>(fields["launcher"].choice(kMpiLauncherNames));
+    const int size = fields.get<int>("size");
+    const std::string library = fields.get<std::string>("library");
+    const std::chrono::milliseconds patience(fields.get<int64_t>("patience"));
     return environment(env).channel->start<bool>(
         env,
         [launcher, size, library, patience](Context&, const CancelFlag&) {

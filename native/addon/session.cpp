@@ -40,8 +40,8 @@ struct Draw {
   std::optional<int64_t> top;  // number of likeliest tokens to name
 
   explicit Draw(const Fields& fields)
-      : sampling(to_sampling(fields)), wants_log_prob(fields.flag("wantLogProb", false)) {
-    if (fields.has("topLogProbs")) top = fields.integer("topLogProbs");
+      : sampling(to_sampling(fields)), wants_log_prob(fields.get<bool>("wantLogProb", false)) {
+    if (fields.has("topLogProbs")) top = fields.get<int64_t>("topLogProbs");
   }
 };
 
@@ -168,7 +168,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
   Napi::Value finish_step(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const auto session = payload(env);
-    auto weights = std::make_shared<std::vector<float>>(Fields(info[0], "input").floats("weights"));
+    auto weights = std::make_shared<std::vector<float>>(Fields(info[0], "input").get<std::vector<float>>("weights"));
     const bool updates = session->adapters().at(0)->spec().state.in_backward;
     const auto uses = use_adapters(*session, updates ? AdapterUse::Kind::update : AdapterUse::Kind::train);
     return environment(env).channel->start<LossResult>(
@@ -201,7 +201,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const Fields fields(info[1], "input");
     auto batch = std::make_shared<MicroBatch>(to_micro_batch(fields));
     const float temperature = to_temperature(fields);
-    const Wanted wanted{fields.flag("wantLogProbs", false), fields.flag("wantLogits", false)};
+    const Wanted wanted{fields.get<bool>("wantLogProbs", false), fields.get<bool>("wantLogits", false)};
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<LossResult>(
         env,
@@ -226,7 +226,7 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const std::string plan = info[0].ToString();
     const Fields fields(info[1], "input");
     auto input = std::make_shared<ForwardInput>(to_forward_input(fields));
-    const bool want_logits = fields.flag("wantLogits", false);
+    const bool want_logits = fields.get<bool>("wantLogits", false);
     const Draw draw(fields);
     if (draw.sampling && input->rows.empty())
       throw to_js(env, "SHAPE", "a token is drawn from the last row, and no row is wanted");
@@ -264,8 +264,9 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     for (uint32_t i = 0; i < given.Length(); ++i) {
       const Fields fields(given.Get(i), "text");
       Draw draw(fields);
-      texts->push_back({fields.ids("tokens"), fields.integer("past"), fields.integer("reach", 0),
-                        fields.integer("begin"), fields.ids("adapters"), draw.sampling.has_value()});
+      texts->push_back({fields.get<std::vector<int32_t>>("tokens"), fields.get<int64_t>("past"),
+                        fields.get<int64_t>("reach", 0), fields.get<int64_t>("begin"),
+                        fields.get<std::vector<int32_t>>("adapters"), draw.sampling.has_value()});
       if (draw.sampling) draws.push_back(std::move(draw));
     }
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);

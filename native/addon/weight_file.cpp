@@ -27,8 +27,8 @@ class WeightFileHandle : public Handle<WeightFileHandle, WeightFileInMaking> {
       const auto model = model_of(info[0]);
       const Fields options(info[1], "weight file");
       const std::vector<StorageFormat> formats = to_formats(model->graph, options.get("formats"));
-      hold(std::make_shared<WeightFileInMaking>(model, formats, options.text("key"), options.text("path"),
-                                                options.flag("putAway", false)));
+      hold(std::make_shared<WeightFileInMaking>(model, formats, options.get<std::string>("key"),
+                                                options.get<std::string>("path"), options.get<bool>("putAway", false)));
     });
   }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 namespace lowrank {
 
@@ -371,57 +370,6 @@ inline constexpr const char* kStorageFormatNames[] = {
 };
 constexpr const char* name_of(StorageFormat value) { return kStorageFormatNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(StorageFormat) { return kStorageFormatNames; }
-
-/// Options of a plan.
-struct PlanOptions {
-  Mode mode = {};
-  /// Maximum tokens per call.
-  int64_t tokens = 0;
-  /// Maximum sequences per call.
-  int64_t sequences = 0;
-  /// Maximum head rows per call: labeled positions (train, evaluate), or positions whose logits are read (forward).
-  int64_t head_rows = 0;
-  Precision precision = {};
-  /// `forward` only: capacity of the KV cache in tokens, at least 1.
-  int64_t kv_capacity = 0;
-  /// `train` and `evaluate`: bytes of logits computed at a time, at least one tile of rows. Default 48 MiB.
-  int64_t logits_bytes = 50331648;
-  /// `train` only: recompute each block in the backward pass instead of keeping its activations.
-  bool recompute = false;
-  /// With `recompute`: keep the inputs of blocks in a file.
-  bool offload = false;
-  /// Folder of that file; not needed for planning.
-  std::string offload_folder;
-  /// With `recompute`: keep the attention outputs instead of recomputing them.
-  bool keep_attention = false;
-  /// `evaluate` only: measure the output that the first adapter adds at each layer.
-  bool output_norms = false;
-  /// `train` only: each labeled position has its own weight in the loss, given with the call.
-  bool row_weights = false;
-  /// With `rowWeights`: the weights are given once the log-probabilities are known, and logits are recomputed.
-  bool two_passes = false;
-  /// `train` and `evaluate`: count the labeled positions whose label has the largest logit, the first one on a tie.
-  bool counts_hits = false;
-};
-/// Calls with the name of each field in TypeScript, the field, and whether it may be absent.
-template <class Visit>
-void each_field(PlanOptions& fields, Visit&& visit) {
-  visit("mode", fields.mode, false);
-  visit("tokens", fields.tokens, false);
-  visit("sequences", fields.sequences, false);
-  visit("headRows", fields.head_rows, false);
-  visit("precision", fields.precision, false);
-  visit("kvCapacity", fields.kv_capacity, true);
-  visit("logitsBytes", fields.logits_bytes, true);
-  visit("recompute", fields.recompute, true);
-  visit("offload", fields.offload, true);
-  visit("offloadFolder", fields.offload_folder, true);
-  visit("keepAttention", fields.keep_attention, true);
-  visit("outputNorms", fields.output_norms, true);
-  visit("rowWeights", fields.row_weights, true);
-  visit("twoPasses", fields.two_passes, true);
-  visit("countsHits", fields.counts_hits, true);
-}
 
 /// Attributes of nodes; what an operation does not have keeps its default.
 struct NodeAttributes {

@@ -11,18 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include "core/boundary.h"
 #include "grammar/vocabulary.h"
 #include "runtime/sampling.h"
 
 namespace lowrank {
-
-/// Edges of state s are edge_begin[s] to edge_begin[s + 1] - 1, in ascending order of their bytes; calls likewise.
-struct GrammarTables {
-  int32_t start = 0;
-  std::vector<int32_t> edge_begin, edge_low, edge_high, edge_to;
-  std::vector<int32_t> call_begin, call_start, call_to;
-  std::vector<int32_t> accepts;
-};
 
 /// A rule that was called: where it goes on, on the calls around it.
 class RuleCalls {

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "core/boundary.h"
 #include "graph/graph.h"
 #include "plan/step.h"
 

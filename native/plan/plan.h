@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "core/lists.h"
+#include "core/boundary.h"
 #include "core/memory.h"
 #include "core/precision.h"
 #include "device/weight_store.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "adapters/optimizer_state.h"
+#include "os/mapped_file.h"
 #include "runtime/run_memory.h"
 
 namespace lowrank {
@@ -29,6 +30,7 @@ PlanReport report_plans(const Graph& graph, const std::vector<StorageFormat>& fo
     if (!paged || tables[i]) row(Category::quantization_constants) += constants_bytes(formats[i], w.rows, w.cols);
   }
   PlanReport report;
+  report.drops_pages = os::drops_pages();
   if (stream != nullptr) {
     row(Category::paged_weights) = stream->device_bytes;
     if (image_pinned) pinned[static_cast<int>(Category::paged_weights)] = stream->image_bytes;

@@ -5,42 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "core/boundary.h"
 #include "plan/plan.h"
 #include "weights/model.h"
 #include "weights/weight_stream.h"
 
 namespace lowrank {
-
-struct PlanRow {
-  Category category;
-  int64_t bytes;       // of the device's memory
-  int64_t pinned = 0;  // pinned host memory, alongside a device with its own memory
-};
-
-/// A step of a plan: its kernel, the memory in use, and its work.
-struct PlanMoment {
-  Phase phase;
-  const char* kind;      // name
-  std::string node;      // path
-  int64_t live_bytes;    // in the arena
-  double multiply_adds;  // see Step
-};
-
-struct PlanReport {
-  int64_t peak_bytes = 0;
-  int64_t pinned_bytes = 0;
-  std::vector<PlanRow> rows;
-  int64_t arena_bytes = 0;
-  std::string peak_at;
-  std::vector<PlanMoment> timeline;  // of the plan with the largest arena
-  int64_t trainable_parameters = 0;
-  int64_t total_parameters = 0;
-  // Bytes of a paged base that a call of the plan with the largest arena reads from disk, or fetches to the device.
-  int64_t paged_read_bytes = 0;
-  int64_t offloaded_bytes = 0;  // activations that each training call writes and reads
-  // Bytes of paged optimizer state in files or pinned memory that each update reads and writes.
-  int64_t paged_state_bytes = 0;
-};
 
 /// A paged base before its file exists: its division into spans, and its budget.
 struct Paging {

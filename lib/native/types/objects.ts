@@ -1,10 +1,10 @@
 /** Types of native objects: models, weight files, and adapters, with the options of their methods. */
 import type { HeadOrder } from '../../formats/head-order.js'
 import type { TensorSource } from '../../formats/model-files.js'
-import type { AdapterArray, FactorForm, FileType, PlanOptions, StorageFormat } from '../lists.js'
+import type { PlanOptions, PlanReport } from '../boundary.js'
+import type { AdapterArray, FactorForm, FileType, StorageFormat } from '../lists.js'
 import type { Fill, OptimizerState, OptimizerStep, Release, StateTensor, TrainedRanks } from './adapter.js'
 import type { Job } from './job.js'
-import type { PlanReport } from './plan.js'
 
 export interface ReadWeightOptions {
   type: FileType

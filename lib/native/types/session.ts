@@ -1,8 +1,8 @@
 /** Types of sessions: inputs and results of training, evaluation, and generation, and the native session handle. */
+import type { PlanReport } from '../boundary.js'
 import type { OptimizerStep } from './adapter.js'
 import type { NativeMatcher } from './grammar.js'
 import type { Job } from './job.js'
-import type { PlanReport } from './plan.js'
 
 /** A packed micro-batch; sequence s is tokens cuSeqlens[s] .. cuSeqlens[s + 1] - 1. */
 export interface MicroBatch {

@@ -147,7 +147,7 @@ TEST("a streamed base takes and fetches what is planned, to the byte") {
       std::vector<int64_t> on_device(kCategories), in_pinned(kCategories);
       for (const PlanRow& row : planned.rows) {
         on_device[static_cast<size_t>(row.category)] = row.bytes;
-        in_pinned[static_cast<size_t>(row.category)] = row.pinned;
+        in_pinned[static_cast<size_t>(row.category)] = row.pinned_bytes;
       }
       // The arena is one allocation, whatever lies in it.
       const auto arena = [&](int category) {
