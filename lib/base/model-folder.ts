@@ -33,12 +33,17 @@ const TORCH_DTYPES = { BF16: 'bfloat16', F16: 'float16', F32: 'float32' } as con
 /** Maximum size of a weight file, as in transformers. */
 const DEFAULT_SHARD_BYTES = 5_000_000_000
 
-/** Files to copy: generation settings, tokenizer, and license. */
-const COPIED =
-  /^(generation_config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|tokenizer\.model|vocab\.json|merges\.txt|chat_template\.(jinja|json)|(LICEN[CS]E|NOTICE|USE_POLICY)[\w.-]*)$/
+/** Files to copy: generation settings and tokenizer, and license. */
+const SETTINGS =
+  /^(generation_config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|tokenizer\.model|vocab\.json|merges\.txt|chat_template\.(jinja|json))$/
+const LICENSE = /^(LICEN[CS]E|NOTICE|USE_POLICY)[\w.-]*$/
 const LARGEST_COPIED = 256 << 20
 const TEMPLATES = 'additional_chat_templates'
 const WEIGHT_FILE = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/
+
+/** True for the name of a file or folder of a model that programs read. */
+export const isModelFile = (name: string): boolean =>
+  name === 'config.json' || name === TEMPLATES || SETTINGS.test(name) || WEIGHT_FILE.test(name)
 
 export interface ModelFolderOptions extends TensorControl {
   /** Maximum size of a weight file; a larger tensor gets its own file. Default 5e9. */
@@ -129,7 +134,7 @@ export async function writtenConfig(source: ModelFiles): Promise<Record<string, 
 }
 
 async function copiedNames(folder: string): Promise<string[]> {
-  const names = (await readdir(folder)).filter((name) => COPIED.test(name))
+  const names = (await readdir(folder)).filter((name) => SETTINGS.test(name) || LICENSE.test(name))
   const templates = join(folder, TEMPLATES)
   if (!existsSync(templates)) return names
   const named = (await readdir(templates)).filter((name) => name.endsWith('.jinja'))

@@ -1,10 +1,8 @@
 /** `lowrank bench`: compares planned memory with what a process holds, draws it, and measures the speed of training. */
 import { existsSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import {
   METHOD_NAMES,
-  type MemoryBar,
   type MemorySettings,
   measuredBars,
   memoryChart,
@@ -13,8 +11,6 @@ import {
   planOptions,
 } from '../bench/memory.js'
 import { measureSpeed, type SpeedStudy } from '../bench/speed.js'
-import { writeFileWhole } from '../io/atomic.js'
-import { checkFolder, makeFolder } from '../io/atomic-folder.js'
 import { SHAPES } from '../models/shapes.js'
 import { addon } from '../native/addon.js'
 import { translatedAsync } from '../native/errors.js'
@@ -28,6 +24,7 @@ import { examples, integerFlag, names, onlyOwnFlags } from './help.js'
 import { Interruption } from './interrupt.js'
 import { columnsFor } from './live-lines.js'
 import { Output } from './output.js'
+import { checkOutputFile, writeOutputFile } from './output-file.js'
 import { type StatusLine, shown } from './progress.js'
 import type { Printed } from './schemas.js'
 import { loadShown } from './subject.js'
@@ -74,7 +71,7 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
       }),
     )
     const bars = [...measured, ...planned]
-    if (out !== undefined) await writePicture(out, bars, settings)
+    if (out !== undefined) await writeOutputFile(out, memoryChart(bars, settings))
     return {
       data: {
         ...{ what: 'memory', settings: asInFiles(settings), bars: bars.map(barData) },
@@ -223,20 +220,7 @@ function memorySettings(options: Options): MemorySettings {
 async function checkPicture(file: string, force: boolean): Promise<void> {
   if (!file.endsWith('.svg'))
     throw new UsageError(`--out is ${file}; expected a file name that ends in .svg.`, { path: file })
-  if (existsSync(file) && !force)
-    throw new UsageError(`${file} exists; name another file with --out, or replace it with --force.`, {
-      path: file,
-    })
-  await checkFolder(dirname(resolve(file)))
-}
-
-async function writePicture(
-  file: string,
-  bars: readonly MemoryBar[],
-  settings: MemorySettings,
-): Promise<void> {
-  await makeFolder(dirname(resolve(file)))
-  await writeFileWhole(file, memoryChart(bars, settings))
+  await checkOutputFile(file, '--out', force)
 }
 
 /** Operations per second of multiply-adds alone; null if the level has no loop of them. */

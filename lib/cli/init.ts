@@ -6,12 +6,10 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { ConfigError } from '../core/errors.js'
 import { shellWord } from '../core/system.js'
 import { type Columns, checkFiles, STDIN } from '../data/dataset.js'
 import { isWhole } from '../data/forms/index.js'
 import { WorkerTokenizer } from '../data/worker-tokenizer.js'
-import { writeFileWhole } from '../io/atomic.js'
 import { openModelFiles } from '../models/index.js'
 import { type Task, taskRules, tasksWhere } from '../tasks/index.js'
 import { resolveConfig } from '../train/config/config.js'
@@ -23,6 +21,7 @@ import { type ChosenModel, classesIn, configOf, sizesOf, twinsIn } from './init/
 import { type Survey, surveyOf } from './init/survey.js'
 import { columnsOf } from './inspect.js'
 import { Output } from './output.js'
+import { checkOutputFile, writeOutputFile } from './output-file.js'
 import { shown } from './progress.js'
 
 /** The model of a config where there is none in the folder. */
@@ -61,7 +60,7 @@ export function configure(command: Command): void {
   command.action(async (data: string, options: Options) => {
     const output = new Output(options.json ?? false)
     const { column = [], task, force = false } = options
-    refuseOutput(options.output, force)
+    await checkOutputFile(options.output, '--output', force)
     if (data === STDIN)
       throw new UsageError('a config names its data, so pass a file; standard input has no name.')
     const columns = columnsOf(column)
@@ -73,21 +72,12 @@ export function configure(command: Command): void {
     const text = configOf(survey, { ...model, name: fromFolder(model.name, folder) }, resolve(data), folder)
     const { parse } = await import('yaml')
     resolveConfig(parse(text), { name: options.output, spelling: 'snake' }, folder)
-    refuseOutput(options.output, force)
-    await writeFileWhole(resolve(options.output), text)
+    await checkOutputFile(options.output, '--output', force)
+    await writeOutputFile(options.output, text)
     output.answer<'init'>(answerOf(survey, model, data, options.output), () =>
       described(survey, model, data, options.output),
     )
   })
-}
-
-/** @throws {ConfigError} when the file exists and may not be replaced */
-function refuseOutput(path: string, force: boolean): void {
-  if (force || !existsSync(path)) return
-  throw new ConfigError(
-    `${path} exists and is not replaced; name another file with --output, or replace it with --force.`,
-    { path },
-  )
 }
 
 /** The name of a model in a config, whose paths are relative to its folder. */

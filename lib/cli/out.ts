@@ -6,6 +6,7 @@ import { formatBytes } from '../core/bytes.js'
 import { UnsupportedError } from '../core/errors.js'
 import {
   type EXPORT_DTYPES,
+  type EXPORT_FORMATS,
   isQuantizedDtype,
   MAX_LOSS,
   MERGE_BASES,
@@ -41,6 +42,8 @@ export interface OutOptions {
   output: string
   onto?: (typeof MERGE_BASES)[number]
   dtype?: (typeof EXPORT_DTYPES)[number]
+  /** Of `export`. */
+  format?: (typeof EXPORT_FORMATS)[number]
   dataset?: string
   check: boolean
   maxLoss?: number
@@ -133,7 +136,7 @@ export async function writeShown(
   write: (model: Model, control: Omit<SaveOptions, 'dtype'> & { output: Output }) => Promise<void>,
 ): Promise<void> {
   const output = new Output(options.json ?? false)
-  refuseTaken(options.output, options.force ?? false)
+  await refuseTaken(options.output, options.force ?? false, options.format)
   const interruption = new Interruption(output, 'Stopping; no partial file is left.')
   const { signal } = interruption
   try {

@@ -4,7 +4,6 @@
  */
 import { type Command, Option } from 'commander'
 import { formatBytes } from '../core/bytes.js'
-import { writeFileWhole } from '../io/atomic.js'
 import { SPLITS, type Split } from '../options/split.js'
 import { type Card, cardNamed } from '../planning/cards.js'
 import type { MemoryReport } from '../planning/memory-report.js'
@@ -23,6 +22,7 @@ import { formatCount } from './format.js'
 import { collect, examples, integerFlag, memoryFlag, notedOn } from './help.js'
 import { columnsFor } from './live-lines.js'
 import { Output } from './output.js'
+import { checkOutputFile, writeOutputFile } from './output-file.js'
 import { cardData, roomLine, workLine } from './plan/card.js'
 import { apartFrom, bytesBeside, choiceData, describeFit, shapeOfChoice } from './plan/fit.js'
 import { fromFlags, type Shape, shapeFlags } from './plan/flags.js'
@@ -42,6 +42,7 @@ interface Options extends Shape {
   device?: Card | 'cpu'
   /** Path of a file, or true if the flag has no value. */
   timeline?: string | true
+  force?: boolean
   kernels?: boolean
   ranks?: number
   split?: Split
@@ -67,6 +68,7 @@ export function configure(command: Command): void {
     new Option('--split <what>', 'what the ranks share (default: split of the config)').choices(SPLITS),
   )
   command.option('--timeline [file]', 'report the live bytes at each step; with an .svg file, also draw them')
+  command.option('--force', 'replace the picture of --timeline')
   command.option(
     '--kernels',
     "count the kernels of a micro-batch and the optimizer's update, the bytes that they read and write, and their workspace",
@@ -80,9 +82,10 @@ export function configure(command: Command): void {
   ])
   command.action(async (path: string | undefined, options: Options) => {
     const output = new Output(options.json ?? false)
-    const { fit: budget, timeline, kernels: counts, device, ranks, split, ...rest } = options
+    const { fit: budget, timeline, force = false, kernels: counts, device, ranks, split, ...rest } = options
     if (typeof timeline === 'string' && !timeline.endsWith('.svg'))
       throw new UsageError(`--timeline ${timeline}: expected a file that ends with .svg, or none.`)
+    if (typeof timeline === 'string') await checkOutputFile(timeline, '--timeline', force)
     if (split !== undefined && ranks === undefined)
       throw new UsageError(`--split ${split} is what ranks share; add --ranks N.`)
     const read = path === undefined ? shapeOnly(rest) : await withLabels(await fromFile(path, rest, output))
@@ -145,7 +148,7 @@ export function configure(command: Command): void {
         : { fit: { budget_bytes: budget as number, choices: fit.choices.map(choiceData) } }),
     }
     if (typeof timeline === 'string')
-      await writeFileWhole(timeline, timelineSvg(memory, `${config.strategy.name} on ${config.model}`))
+      await writeOutputFile(timeline, timelineSvg(memory, `${config.strategy.name} on ${config.model}`))
     output.answer<'plan'>(data, () =>
       [
         ...(fit === undefined

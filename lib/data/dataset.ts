@@ -59,6 +59,8 @@ export interface DatasetForm {
   encoding?: Encoding
   /** Labels, and completions that look like labels, without white space around them and in one spelling each. */
   stripLabels?: boolean
+  /** With `stripLabels`: spellings that completions take, where they differ from one only by white space or case. */
+  spellings?: readonly string[]
   /** A column that identifies the group (client) of each row; every row must have a value. */
   groupBy?: string
 }
@@ -103,7 +105,7 @@ export async function* openDataset(
   const { columns = {} } = options
   let format = askedFormat(options)
   const misspellings = new Misspellings()
-  const spelling = options.stripLabels ? new LabelSpelling() : undefined
+  const spelling = options.stripLabels ? new LabelSpelling(options.spellings) : undefined
   for await (const { value, place, fileType } of rawRows(input, options)) {
     if (!isObject(value))
       throw rowError(place, `expected a JSON object, found ${describe(value)}${wrapped(value)}`)

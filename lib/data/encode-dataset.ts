@@ -83,7 +83,7 @@ export async function* encodeChunks(
     encoding = 'auto',
     ...others
   } = options
-  const { groupBy, ...rowOptions } = others
+  const { groupBy, spellings, ...rowOptions } = others
   const { stripLabels = false } = rowOptions
   const now = rowOptions.now ?? new Date()
   const ofProgram = typeof input === 'object' && 'rows' in input
@@ -98,6 +98,7 @@ export async function* encodeChunks(
       encoding,
       stripLabels,
       ...(groupBy === undefined ? {} : { groupBy }),
+      ...(spellings === undefined ? {} : { spellings }),
     },
     source,
     options: { ...rowOptions, now },

@@ -94,7 +94,12 @@ export function mergeTwins(classes: readonly LabelCount[]): LabelCount[] {
 
 /** The spelling of each label that came first, for texts that are read one after the other. */
 export class LabelSpelling {
-  readonly #first = new Map<string, string>()
+  readonly #first: Map<string, string>
+
+  /** @param known spellings that count as the first */
+  constructor(known: readonly string[] = []) {
+    this.#first = new Map(known.map((label) => [labelKey(label), label]))
+  }
 
   /** A text that is too long for a label loses the white space around it. */
   of(text: string): string {

@@ -92,11 +92,16 @@ export type TokenizerQuestion =
   /** The options of the first such question apply to all of them. */
   | { what: 'rows'; rows: DatasetRow[]; options: EncodeRowOptions }
 
+/** A row, or why it was dropped, and the prompt format in which it is written. */
+export interface FormattedRow {
+  encoded: EncodedRow | DropReason
+  format: PromptFormat | null
+}
+
 export type TokenizerTold =
   | Int32Array
   | string
-  | EncodedRow
-  | DropReason
+  | FormattedRow
   | (EncodedRow | DropReason)[][]
   | { escaped: unknown }
   | TokenTable

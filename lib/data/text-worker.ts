@@ -263,7 +263,11 @@ async function converse({ source: model }: TokenizerJob): Promise<void> {
       streams.delete(question.stream)
       return rest
     }
-    if (question.what === 'row') return new RowEncoder(tokenizer, question.options).encode(question.row)
+    if (question.what === 'row') {
+      const encoder = new RowEncoder(tokenizer, question.options)
+      const encoded = encoder.encode(question.row)
+      return { encoded, format: encoder.format }
+    }
     if (question.what === 'rows') {
       ofRows ??= new RowEncoder(tokenizer, question.options)
       return encodeGroup(ofRows, question.rows, DEFAULT_TEMPLATE_LIMITS.milliseconds)

@@ -20,6 +20,7 @@ import type { DatasetRow } from './dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
 import { TextCall } from './text-call.js'
 import {
+  type FormattedRow,
   fromPlainError,
   type TokenizerAbout,
   type TokenizerQuestion,
@@ -101,9 +102,9 @@ export class WorkerTokenizer {
     return this.#table
   }
 
-  /** See `RowEncoder.encode`. */
-  async encodeRow(row: DatasetRow, options: EncodeRowOptions): Promise<EncodedRow | DropReason> {
-    return (await this.#ask({ what: 'row', row, options })) as EncodedRow | DropReason
+  /** A row, or why it was dropped, and its prompt format; see `RowEncoder`. */
+  async encodeRow(row: DatasetRow, options: EncodeRowOptions): Promise<FormattedRow> {
+    return (await this.#ask({ what: 'row', row, options })) as FormattedRow
   }
 
   /** `RowEncoder.encodeAll` for each row; the options of the first call apply to all calls. */

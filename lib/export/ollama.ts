@@ -19,6 +19,7 @@ import type { MergeBase } from './weights.js'
 
 export const MODEL_FILE = 'model.gguf'
 export const ADAPTER_FILE = 'adapter.gguf'
+export const MODELFILE = 'Modelfile'
 
 /**
  * Writes the folder.
@@ -56,7 +57,7 @@ export async function writeOllama(
     const merged = separate ? { base, adapters: [] } : subject
     remarks.push(...(await writeGgufModel(join(folder, MODEL_FILE), merged, { dtype, onto }, control)))
     if (separate) await writeGgufLora(join(folder, ADAPTER_FILE), subject, 'f32', control)
-    await writeFileWhole(join(folder, 'Modelfile'), text)
+    await writeFileWhole(join(folder, MODELFILE), text)
   })
   if (format !== null && !saysSystem(format, turns)) remarks.push(...(await formatRemarks(subject)))
   if (turns === undefined && format?.form !== 'raw')
@@ -65,5 +66,5 @@ export async function writeOllama(
         ? 'the model has no chat template, so the Modelfile has no TEMPLATE, and Ollama passes prompts unchanged'
         : 'the chat template of the model is too complex for a Modelfile, so it has no TEMPLATE: Ollama checks whether it knows the one in the GGUF file',
     )
-  return { files: ['Modelfile', ...(separate ? [ADAPTER_FILE] : []), MODEL_FILE], remarks }
+  return { files: [MODELFILE, ...(separate ? [ADAPTER_FILE] : []), MODEL_FILE], remarks }
 }

@@ -12,6 +12,7 @@ import { Turns } from '../native/handles.js'
 import { ADAPTER_FILES, type AdapterFolder, openAdapterFolder } from '../peft/adapter-folder.js'
 import { openGgufAdapter } from '../peft/gguf-adapter.js'
 import { type DatasetConfig, datasetOf } from '../train/sources/data-sources.js'
+import { keptBeside, refuseModelBeside } from './beside.js'
 import { type Drift, measureDrift, type Subject, sampleSequences } from './drift.js'
 import { writeGgufModel } from './gguf.js'
 import { writeGgufLora } from './gguf-lora.js'
@@ -20,6 +21,7 @@ import { ADAPTER_FILE, MODEL_FILE, writeOllama } from './ollama.js'
 import {
   type CheckedExportOptions,
   type CheckedSaveOptions,
+  type ExportOptions,
   FILE_TYPES,
   isQuantizedDtype,
   MAX_LOSS,
@@ -68,7 +70,7 @@ export async function saveModel(
 ): Promise<Written> {
   checkedPath(path, name, 'folder')
   checkWritesText(subject.base, name)
-  refuseTaken(path, given.force)
+  await refuseTaken(path, given.force)
   if (given.onto === 'trained') refuseOtherBase(subject)
   const { dtype, onto, maxShardBytes, maxLoss } = given
   if (isQuantizedDtype(dtype)) checkHeldAs(subject, dtype)
@@ -117,14 +119,14 @@ export async function exportModel(
     return saveModel(subject, path, { ...given, dtype: kept }, name)
   }
   const type = FILE_TYPES.find((one) => one === dtype)
-  refuseTaken(path, given.force)
+  await refuseTaken(path, given.force, format)
   const isAlone = format === 'gguf-lora' || format === 'vllm'
   if (!isAlone && onto === 'trained') refuseOtherBase(subject)
   const { base } = subject
   return writeChecked(subject, path, given.check, controlOf(given, name), async (control) => {
     if (format === 'vllm') {
       const remarks = await writeVllm(path, subject)
-      remarks.push(...(await formatRemarks(subject)))
+      remarks.push(...(await formatRemarks(subject)), ...(await keptBeside(path, ADAPTER_FILES)))
       const reopen = async () => reopenAdapter(base, await openAdapterFolder(path, base.sites, base.weights))
       return { files: [...ADAPTER_FILES], remarks, reopen }
     }
@@ -137,6 +139,7 @@ export async function exportModel(
     const weights = { dtype: type ?? 'f16', onto }
     if (format === 'ollama') {
       const written = await writeOllama(path, subject, { ...weights, separate: separateAdapter }, control)
+      written.remarks.push(...(await keptBeside(path, written.files)))
       return { ...written, reopen: (how) => reopenOllama(base, path, separateAdapter, how) }
     }
     const remarks = await writeGgufModel(path, subject, weights, control)
@@ -145,9 +148,14 @@ export async function exportModel(
   })
 }
 
-/** @throws {ConfigError} when the path exists and `force` is not set */
-export function refuseTaken(path: string, force: boolean): void {
+/** @throws {ConfigError} when the path exists and `force` is not set, or has files that the format does not replace */
+export async function refuseTaken(
+  path: string,
+  force: boolean,
+  format: ExportOptions['format'] = 'safetensors',
+): Promise<void> {
   if (!force && existsSync(path)) throw outputTaken(path)
+  if (format === 'vllm') await refuseModelBeside(path, format)
 }
 
 /** Rejects adapters trained on another base: they would make a different model even if the shapes match. */

@@ -224,8 +224,7 @@ export class Adapter {
    * @throws {ConfigError} for an invalid row or option, naming the row and field, or when accumulated gradients use
    * different normalizers
    * @throws {DivergedError} when the loss is not finite; like any failure, this clears the gradient
-   * @throws {UnsupportedError} for private strategies, strategies whose steps depend on the length of a run, and on a
-   * GPU
+   * @throws {UnsupportedError} for private strategies, and strategies whose steps depend on the length of a run
    * @example
    * const { loss } = await adapter.forwardBackward([{ tokens, weights }], 'cross_entropy')
    * const { gradNorm } = await adapter.optimStep({ learningRate: 1e-4 })

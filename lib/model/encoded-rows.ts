@@ -11,6 +11,7 @@ import type { Pair, Row } from '../losses/token-rows.js'
 import { trainShape } from '../options/options.js'
 import type { TrainOptions } from '../options/types.js'
 import { encodeFile } from '../train/rows/data.js'
+import { noteTokens } from '../train/rows/prompting.js'
 import { type DatasetArgument, datasetOf } from '../train/sources/data-sources.js'
 import { type EncodeRowsOptions, encodeRowsSchema } from './options.js'
 
@@ -58,12 +59,14 @@ export class EncodedRows<Item extends Row | Pair = Row> implements Iterable<Item
     if (!Number.isInteger(index) || index < 0 || index >= this.length)
       throw badArgument(index, 'at()', 'index', `an integer from 0 to ${this.length - 1}`)
     const [ids, labels] = [this.#data.ids(index), this.#data.labels(index)]
-    const row = (from: number, to: number): Row => ({
-      tokens: ids.slice(from, to),
-      weights: Uint8Array.from(labels.subarray(from, to), (label, t) =>
+    const row = (from: number, to: number): Row => {
+      const tokens = ids.slice(from, to)
+      noteTokens(tokens, this.#data.format)
+      const weights = Uint8Array.from(labels.subarray(from, to), (label, t) =>
         t === 0 || label === IGNORE ? 0 : 1,
-      ),
-    })
+      )
+      return { tokens, weights }
+    }
     const split = this.#data.rowSplit(index)
     if (split !== undefined)
       return { chosen: row(0, split), rejected: row(split, ids.length) } satisfies Pair as Item

@@ -15,7 +15,7 @@ import { renderChat } from '../data/render-chat.js'
 import type { ChatMessage } from '../tokenizer/message.js'
 import { withTemplate } from '../tokenizer/source.js'
 import { specialTokensOf } from '../tokenizer/tokenizer.js'
-import { checkedMessages, isMessages, promptShape } from '../train/rows/prompting.js'
+import { checkedMessages, isMessages, noteTokens, promptShape } from '../train/rows/prompting.js'
 
 /** Facts of a tokenizer. */
 export interface TokenizerInfo {
@@ -158,11 +158,12 @@ export class ModelTokenizer {
     const row = readRow(chat, formOf('messages'), {}, place)
     const prompting = { prompts: true, instructions: true, template: chatTemplate ?? null }
     const tokenizer = await this.#base.tokenizer()
-    const encoded = await tokenizer.encodeRow(row, { ...how, prompting, unended: 'allow' })
+    const { encoded, format } = await tokenizer.encodeRow(row, { ...how, prompting, unended: 'allow' })
     if (typeof encoded === 'string') throw new DataError(`${name}: the chat has nothing to learn.`)
     const assistantMask = Uint8Array.from(encoded.labels, (label) => (label === IGNORE ? 0 : 1))
     // Nothing comes before the first token to predict it from.
     assistantMask[0] = 0
+    noteTokens(encoded.inputIds, format)
     return { tokens: encoded.inputIds, assistantMask }
   }
 }

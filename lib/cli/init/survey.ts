@@ -173,7 +173,7 @@ class Lengths {
     if (rows.length === 0) return
     const labels = [...new Set(rows.flatMap((row) => classOf(row) ?? []))]
     for (const row of rows) {
-      const encoded = await this.#tokenizer?.encodeRow(row, { maxSeqLength: NO_LIMIT, labels })
+      const { encoded } = (await this.#tokenizer?.encodeRow(row, { maxSeqLength: NO_LIMIT, labels })) ?? {}
       if (typeof encoded === 'object') this.#longest = Math.max(this.#longest, longestAnswer(encoded))
     }
   }

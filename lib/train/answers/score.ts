@@ -47,9 +47,9 @@ export async function logLikelihoods(
   const encode = async ({ prompt, completion }: Answer, index: number) => {
     const place = { path: 'logLikelihoods()', line: index + 1, unit: 'row' as const }
     const given = { format: 'prompt_completion' as const, prompt, completion, ...place }
-    const row = await tokenizer.encodeRow(given, { maxSeqLength, unended: 'allow', prompting })
+    const { encoded } = await tokenizer.encodeRow(given, { maxSeqLength, unended: 'allow', prompting })
     // With the default `emptyRows`, an unusable answer is an error.
-    return row as Exclude<typeof row, string>
+    return encoded as Exclude<typeof encoded, string>
   }
   const encoded = await Promise.all(answers.map(encode))
   const tokens = Math.max(1, ...encoded.map(({ inputIds }) => inputIds.length))

@@ -101,13 +101,8 @@ export async function prepareData(
     sampleRows === 0 && !options.evalGenerate
       ? {}
       : { onAsked: (found: readonly AskedRow[]) => void rows.push(...found) }
-  const encode = (config: DatasetConfig, rows: AskedRow[], groupBy?: string, own: DataControl = {}) =>
-    encodeFile(
-      base,
-      config,
-      { ...options, ...(groupBy === undefined ? {} : { groupBy }) },
-      { ...control, ...own, ...collecting(rows), now },
-    )
+  const encode = (config: DatasetConfig, rows: AskedRow[], form: ReadForm = {}, own: DataControl = {}) =>
+    encodeFile(base, config, { ...options, ...form }, { ...control, ...own, ...collecting(rows), now })
   const askedOf = (apart: boolean, heldOut?: Uint32Array) => {
     const unseen = () => unseenRows(askable.train, apart ? askable.separate : null, heldOut)
     const tools = () => sharedTools(askable.train)
@@ -136,15 +131,16 @@ export async function prepareData(
       stats: { train: null, evaluation: separate?.stats ?? null },
     }
   }
-  const train = await encode(sources.dataset, askable.train, groupBy)
+  const train = await encode(sources.dataset, askable.train, groupBy === undefined ? {} : { groupBy })
   const share = { fraction: evalFraction, seed: options.seed }
   const grouped = holdOutGroups && groupBy !== undefined ? { groupBy } : {}
   const held = evalFraction > 0 ? splitRows(train, { ...share, ...grouped }) : null
   // Progress of the held-out data continues the counts of the training data.
   const onProgress = ({ rows, tokens }: EncodeProgress) =>
     control.onProgress?.({ rows: train.stats.rows + rows, tokens: train.stats.tokens + tokens })
+  const spellings = train.stats.classes.map(({ label }) => label)
   const separate =
-    evalDataset === null ? null : await encode(evalDataset, askable.separate, undefined, { onProgress })
+    evalDataset === null ? null : await encode(evalDataset, askable.separate, { spellings }, { onProgress })
   const evaluated = separate ?? (held ? train : null)
   return {
     train: new Batches(train, { ...options, ...(held ? { rows: held.train } : {}) }),
@@ -242,17 +238,21 @@ export async function prepareEvaluation(
   return { source: inOrder(data, options, rows), examples, format: data.format, fingerprint }
 }
 
+/** How the rows of one dataset are read, beside its config. */
+type ReadForm = Pick<EncodeDatasetOptions, 'groupBy' | 'spellings'>
+
 /** Reads and tokenizes all rows of a dataset. */
 export async function encodeFile(
   base: BaseModel,
   config: DatasetConfig,
-  { groupBy, ...options }: RowShape & { groupBy?: string },
+  { groupBy, spellings, ...options }: RowShape & ReadForm,
   { now, signal, onProgress, onAsked }: DataControl & Pick<EncodeControl, 'onAsked'> & { now: number },
 ): Promise<EncodedDataset> {
   const { labels } = base
   const how = {
     ...encodeOptions(config, { ...options, labels }, now),
     ...(groupBy === undefined ? {} : { groupBy }),
+    ...(spellings === undefined ? {} : { spellings }),
   }
   return encodeDataset(inputOf(config), tokenizerOf(base), how, { signal, onProgress, onAsked })
 }

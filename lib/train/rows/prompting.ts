@@ -15,6 +15,7 @@ import { nameOf, type Tools, toolSchemas, withReadCalls } from '../../data/promp
 import { renderChat } from '../../data/render-chat.js'
 import type { WorkerTokenizer } from '../../data/worker-tokenizer.js'
 import { type PromptFormat, sameFormat } from '../../formats/prompt-format.js'
+import type { Pair, Row } from '../../losses/token-rows.js'
 import type { TrainOptions } from '../../options/types.js'
 import type { RenderOptions } from '../../tokenizer/chat-template.js'
 import { type ChatMessage, ROLES, type Role, type TemplateMessage } from '../../tokenizer/message.js'
@@ -274,4 +275,35 @@ export async function endIds(tokenizer: WorkerTokenizer, format: KnownFormat): P
     if (id !== undefined) ends.add(id)
   }
   return ends
+}
+
+/** Prompt formats by the arrays of tokens that were written in them. */
+const formats = new WeakMap<object, PromptFormat>()
+
+/** Notes the format in which tokens were written; null is unknown. */
+export function noteTokens(tokens: object, format: PromptFormat | null): void {
+  if (format !== null) formats.set(tokens, format)
+}
+
+/**
+ * The format that rows of a custom training loop share with those before them, as rows of one dataset do, so that the
+ * adapter is asked as after `train`.
+ * @param before null without any
+ */
+export function formatOfRows(
+  before: PromptFormat | null,
+  rows: readonly (Row | Pair)[],
+): PromptFormat | null {
+  return rows.reduce<PromptFormat | null>((shared, row) => {
+    const { tokens } = 'chosen' in row ? row.chosen : row
+    const own = formats.get(tokens)
+    return own === undefined || own === shared ? shared : joined(shared, own)
+  }, before)
+}
+
+/** If any row is raw text, the format of all is raw; a system prompt is that of all rows or of none. */
+function joined(shared: PromptFormat | null, own: PromptFormat): PromptFormat {
+  if (shared === null) return own
+  const main = shared.form === 'raw' ? shared : own
+  return { ...main, system: shared.system === own.system ? own.system : null }
 }

@@ -6,6 +6,7 @@ import { type AdapterState, type BaseModel, checkWritesText } from '../../base/b
 import { checkedOptions } from '../../core/arguments.js'
 import { ConfigError, UnsupportedError } from '../../core/errors.js'
 import { mean } from '../../core/mean.js'
+import type { PromptFormat } from '../../formats/prompt-format.js'
 import {
   checkNeeds,
   denominatorOf,
@@ -18,7 +19,14 @@ import {
 } from '../../losses/index.js'
 import { headWeights, inMicroBatches, inRows, type RowBatch, scoredRows } from '../../losses/micro-batches.js'
 import { type Denominators, join, type Metrics, means, referenceOf, sumOf } from '../../losses/rows.js'
-import { checkedBatch, checkedRows, type Row, type Split, type TokenRow } from '../../losses/token-rows.js'
+import {
+  checkedBatch,
+  checkedRows,
+  type Pair,
+  type Row,
+  type Split,
+  type TokenRow,
+} from '../../losses/token-rows.js'
 import type { NativeSession } from '../../native/addon.js'
 import { translatedAsync } from '../../native/errors.js'
 import { Turns } from '../../native/handles.js'
@@ -28,6 +36,7 @@ import type { StepRules } from '../../strategies/strategy.js'
 import { Gradients, type Work } from '../engine/gradients.js'
 import { ALONE, type Made } from '../engine/passes.js'
 import { scoredBy } from '../engine/scored-rows.js'
+import { formatOfRows } from '../rows/prompting.js'
 import { countedRanks, inUse, updateOf } from '../steps/step.js'
 import {
   type Batch,
@@ -79,6 +88,8 @@ export class Primitive {
   /** True if a call since the last step skipped all its rows. */
   #skipped = false
   #steps = 0
+  /** Prompt format of the rows so far. */
+  #format: PromptFormat | null = null
 
   constructor(base: BaseModel, adapter: AdapterState) {
     checkWritesText(base, 'forwardBackward()')
@@ -118,13 +129,16 @@ export class Primitive {
     const settings = checkedSettings(options, name, named)
     const given = checkedBatch(batch, paired, vocabSize, name, settings.microBatchTokens)
     if (named !== null) checkNeeds(named, given.groups, name)
-    return this.#turn(() =>
-      this.#failing(() =>
+    return this.#turn(async () => {
+      const made = await this.#failing(() =>
         named === null
           ? this.#byFunction(given, loss as LossFunction, settings)
           : this.#byName(given, named, settings),
-      ),
-    )
+      )
+      this.#format = formatOfRows(this.#format, batch.flat() as (Row | Pair)[])
+      if (this.#format !== null) this.#adapter.format = this.#format
+      return made
+    })
   }
 
   optimStep(options: OptimStepOptions): Promise<{ gradNorm: number; step: number }> {

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { Printed } from '../../../lib/cli/schemas.js'
 import { readGgufHeader } from '../../../lib/formats/gguf.js'
@@ -117,6 +117,19 @@ test('training says what vLLM ignores, and an export for vLLM has none of it and
   ])
   expect([again.code, typed.code, bare.code]).toEqual([2, 2, 2])
   expect(again.stderr).toContain('already exists; choose another path')
+  // vLLM would take the tokenizer of a model in the folder for that of the adapter.
+  writeFileSync(at('served/tokenizer.json'), '{}')
+  writeFileSync(at('served/notes.txt'), 'mine')
+  const beside = await lowrank(['export', ...flags, '--force'])
+  expect(beside.code).toBe(2)
+  expect(beside.stderr).toContain(
+    `${at('served')} has files of another export, which vllm does not replace: tokenizer.json. Remove them, or choose another path.`,
+  )
+  rmSync(at('served/tokenizer.json'))
+  const forced = await lowrank(['export', ...flags, '--force'])
+  expect(forced.code, forced.stderr).toBe(0)
+  expect(forced.stderr).toContain(`${at('served')} keeps files that this export did not write: notes.txt.`)
+  expect(readFileSync(at('served/notes.txt'), 'utf8')).toBe('mine')
   expect(typed.stderr).toContain('--dtype f16 is for the format safetensors, gguf, gguf-lora, and ollama')
   expect(bare.stderr).toContain('--format vllm writes an adapter, but none was given; pass --adapter.')
 })

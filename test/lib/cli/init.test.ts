@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import type { Printed } from '../../../lib/cli/schemas.js'
@@ -138,12 +139,31 @@ test('an existing file stays as it is without --force', async () => {
   const { folder, at } = project()
   writeFileSync(at('config.yaml'), 'mine: true\n')
   const refused = await lowrank(['init', 'train.jsonl'], { cwd: folder })
-  expect(refused.stderr).toContain('config.yaml exists and is not replaced; name another file with --output')
+  expect(refused.stderr).toContain('config.yaml exists; name another file with --output')
   expect(refused.code).toBe(2)
   expect(readFileSync(at('config.yaml'), 'utf8')).toBe('mine: true\n')
   const replaced = await lowrank(['init', 'train.jsonl', '--force'], { cwd: folder })
   expect(replaced.code, replaced.stderr).toBe(0)
   expect(readFileSync(at('config.yaml'), 'utf8')).toContain('model: smollm2 # the model in this folder')
+})
+
+test('a place where nothing can be written is refused before the data is read', async () => {
+  const { folder, at } = project()
+  mkdirSync(at('taken.yaml'))
+  writeFileSync(at('empty.jsonl'), '')
+  for (const [place, error] of [
+    ['taken.yaml', '--output taken.yaml is a folder; expected the name of a file.'],
+    [join('train.jsonl', 'a.yaml'), 'cannot write the folder'],
+  ] as const) {
+    const { code, stderr } = await lowrank(['init', 'empty.jsonl', '--force', '--output', place], {
+      cwd: folder,
+    })
+    expect(stderr).toContain(error)
+    expect(code).toBeGreaterThan(0)
+  }
+  const made = await lowrank(['init', 'train.jsonl', '--output', join('new', 'a.yaml')], { cwd: folder })
+  expect(made.code, made.stderr).toBe(0)
+  expect(readFileSync(at('new', 'a.yaml'), 'utf8')).toContain('../train.jsonl')
 })
 
 test('what cannot be trained on writes nothing, and is one error', async () => {

@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, truncateSync } from 'node:fs'
+import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
@@ -165,6 +165,14 @@ test('the timeline is of the plan: its peak is that of the report, in JSON, text
   expect(svg).toMatch(/^<svg xmlns="http:\/\/www.w3.org\/2000\/svg"[\s\S]*<\/svg>\n$/)
   expect(svg).toContain(` at ${plan.peak_at}</text>`)
   expect(svg).not.toMatch(/NaN|undefined|Infinity/)
+  writeFileSync(picture, 'mine')
+  const refused = await lowrank(['plan', config, '--timeline', picture])
+  expect(refused.stderr).toContain(
+    `${picture} exists; name another file with --timeline, or replace it with --force.`,
+  )
+  expect(readFileSync(picture, 'utf8')).toBe('mine')
+  await planned(config, '--timeline', picture, '--force')
+  expect(readFileSync(picture, 'utf8')).toBe(svg)
   const { stdout } = await lowrank(['plan', config, '--timeline'])
   expect(stdout).toMatch(
     new RegExp(

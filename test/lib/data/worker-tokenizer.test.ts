@@ -60,7 +60,8 @@ test('encodes a row as a dataset would, or says why not', async () => {
   const encoder = new RowEncoder(await readTokenizerSource({ kind: 'folder', path: folder }), options)
   const there = await open(folder)
   const good = { ...row, completion: ' there' }
-  expect(await there.encodeRow(good, options)).toEqual(encoder.encode(good))
+  const encoded = encoder.encode(good)
+  expect(await there.encodeRow(good, options)).toEqual({ encoded, format: encoder.format })
   const empty = there.encodeRow({ ...row, completion: '' }, options)
   await expect(empty).rejects.toMatchObject({ code: 'DATA', message: expect.stringContaining('row 3') })
 })

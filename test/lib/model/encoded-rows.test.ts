@@ -1,7 +1,9 @@
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { ConfigError } from '../../../lib/core/errors.js'
 import type { Adapter } from '../../../lib/model/adapter.js'
 import { lora } from '../../../lib/strategies/lora.js'
+import { scratchFolder } from '../scratch.js'
 import { tinyLoader } from '../train/tiny-models.js'
 
 const load = tinyLoader()
@@ -41,6 +43,41 @@ describe('encodeRows', () => {
         await own.optimStep({ learningRate, maxGradNorm: 1 })
       }
     expect(values(own)).toEqual(values(trained))
+    expect(own.state.format).toEqual(trained.state.format)
+  })
+
+  test('an adapter of a custom loop is asked in the format of its rows, also once it is saved', async () => {
+    const model = await load()
+    const rows = [{ prompt: 'Hello', completion: 'there' }]
+    const formats = async (encoded: Parameters<Adapter['forwardBackward']>[0]) => {
+      const own = await model.attach(strategy, { seed: 3 })
+      await own.forwardBackward(encoded, 'cross_entropy')
+      const { promptFormat } = model
+      const folder = join(scratchFolder(), 'own')
+      await own.save(folder)
+      await own.detach()
+      const again = await model.loadAdapter(folder)
+      expect(model.promptFormat).toEqual(promptFormat)
+      await again.detach()
+      return promptFormat
+    }
+    expect(await formats([...(await model.encodeRows(rows))])).toMatchObject({ form: 'chat', system: null })
+    const raw = await model.encodeRows(rows, { chatTemplate: false })
+    expect(await formats([...raw])).toMatchObject({ form: 'raw' })
+    const chat = async (system: string) => {
+      const messages = [
+        { role: 'system', content: system },
+        { role: 'user', content: 'What is 1?' },
+        { role: 'assistant', content: 'One' },
+      ] as const
+      const { tokens, assistantMask } = await model.tokenizer.encodeChat(messages)
+      return { tokens, weights: assistantMask }
+    }
+    const [brief, kind] = [await chat('Be brief.'), await chat('Be kind.')]
+    expect(await formats([brief, { ...brief }])).toMatchObject({ form: 'chat', system: 'Be brief.' })
+    expect(await formats([[brief], [kind]])).toMatchObject({ form: 'chat', system: null })
+    expect(await formats([...raw, brief])).toMatchObject({ form: 'raw' })
+    expect(await formats([{ tokens: [1, 2, 3] }])).toBeNull()
   })
 
   test('has the rows in the order of the data, and counts those that were dropped', async () => {
