@@ -6,7 +6,7 @@ namespace lowrank {
 
 struct EmbeddingSteps {
   static void gradient(Run& run, const Step& s) { static_cast<const EmbeddingTerm&>(*s.term).run_gradient(run, s); }
-  static constexpr StepKind kGradient{"embedding_adapter_gradient", gradient};
+  static constexpr StepKind kGradient{"embedding_adapter_gradient", roles<EmbeddingTerm::Role>, gradient};
 };
 
 EmbeddingTerm::EmbeddingTerm(const AdapterSpec& spec, int index, const Site& site) : Term(spec, index, site) {
@@ -66,25 +66,26 @@ void EmbeddingTerm::forward(Run& run, AdapterRun& adapter, Product& product) con
 void EmbeddingTerm::backward(Planner& plan, int dy, GradientTerm&) const {
   Step step = plan.step(EmbeddingSteps::kGradient, Phase::backward, site_.node);
   step.term = this;
-  step.x = plan.plan().tokens;
-  step.dy = dy;
+  step[Role::ids] = plan.plan().tokens;
+  step[Role::dy] = dy;
   step.adds = trained();
   plan.touch(step, site_.node);
   plan.push(std::move(step));
 }
 
-/// tokens (x), dy -> adds to the gradients of A and B
+/// ids, dy -> adds to the gradients of A and B
 void EmbeddingTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
   const int64_t out = site_.out, active = ranks_.of(adapter.rank), first = adapter.last_rank_only ? active - 1 : 0;
-  const Matrix dy = run.matrix(s.dy);
+  const Matrix dy = run.matrix(s[Role::dy]);
   if (spec_.trains(a_)) {
     const Layout::Scope scope(*run.room);
     const Factor folded = fold(run, adapter, active, 1);
     const Ptr<float> dh = run.room->take<float>(run.plan.options.tokens * active);
     const Segment segment{dy, folded};
     run.launch(GemmNn{run.precision(), run.tokens, active, {&segment, 1}, {{dh.as<std::byte>(), DType::f32, active}}});
-    run.launch(ScatterColumns{run.tokens, run.at<int32_t>(s.x), first, active, site_.in, dh, adapter.gradient(a_)});
+    run.launch(
+        ScatterColumns{run.tokens, run.at<int32_t>(s[Role::ids]), first, active, site_.in, dh, adapter.gradient(a_)});
   }
   if (!spec_.trains(b_)) return;
   const Matrix h = look_up(run, adapter, active);

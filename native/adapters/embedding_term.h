@@ -25,6 +25,11 @@ class EmbeddingTerm final : public Term {
 
  private:
   friend struct EmbeddingSteps;
+  /// Buffers of its backward step.
+  enum class Role : uint8_t {
+    ids = slot::x,  // of tokens
+    dy = slot::dy,
+  };
   Matrix look_up(Run& run, const AdapterRun& adapter, int64_t active) const;
   Factor fold(Run& run, const AdapterRun& adapter, int64_t active, float weight) const;
   std::vector<float> folded(const Adapter& adapter, int64_t active, float weight) const;

@@ -8,7 +8,7 @@ namespace lowrank {
 
 struct HadamardSteps {
   static void gradient(Run& run, const Step& s) { static_cast<const HadamardTerm&>(*s.term).run_gradient(run, s); }
-  static constexpr StepKind kGradient{"linear_param_gradient", gradient};
+  static constexpr StepKind kGradient{"linear_param_gradient", roles<HadamardTerm::Role>, gradient};
 };
 
 HadamardTerm::HadamardTerm(const AdapterSpec& spec, int index, const Site& site) : Term(spec, index, site) {
@@ -48,7 +48,7 @@ void HadamardTerm::forward(Run& run, AdapterRun& adapter, Product& product) cons
     product.segments[0].w = form(run, adapter, 1);
     return;
   }
-  Matrix x = run.matrix(product.step.x);
+  Matrix x = run.matrix(product.step[ProductRole::x]);
   if (drops(run)) {
     if (!product.dropped.data) product.dropped = run.take_operand(site_.in);
     x = drop(run, x, dropout_, product.dropped);
@@ -65,8 +65,8 @@ void HadamardTerm::forward(Run& run, AdapterRun& adapter, Product& product) cons
 void HadamardTerm::backward(Planner& plan, int dy, GradientTerm&) const {
   Step step = plan.step(HadamardSteps::kGradient, Phase::backward, site_.node);
   step.term = this;
-  step.dy = dy;
-  step.x = plan.materialize(plan.node(site_.node).inputs[0]);
+  step[Role::dy] = dy;
+  step[Role::x] = plan.materialize(plan.node(site_.node).inputs[0]);
   step.adds = trained();
   plan.read_weight(step, site_.node);
   plan.push(std::move(step));
@@ -76,13 +76,14 @@ void HadamardTerm::backward(Planner& plan, int dy, GradientTerm&) const {
 void HadamardTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
   const Factor w = run.weight(run.node(s).weight);
-  const Matrix x = drops(run) ? drop(run, run.matrix(s.x), dropout_, run.take_operand(site_.in)) : run.matrix(s.x);
+  const Matrix x =
+      drops(run) ? drop(run, run.matrix(s[Role::x]), dropout_, run.take_operand(site_.in)) : run.matrix(s[Role::x]);
   const Ptr<float> g = run.room->take<float>(std::min(site_.out, kChangeRows) * site_.in);
   for (int64_t begin = 0; begin < site_.out; begin += kChangeRows) {
     const int64_t rows = std::min(kChangeRows, site_.out - begin);
     run.launch(Zero{g.as<std::byte>(), rows * site_.in * 4});
-    run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s.dy).columns(begin), rows, x, site_.in, 1, g,
-                            site_.in, false});
+    run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s[Role::dy]).columns(begin), rows, x, site_.in, 1,
+                            g, site_.in, false});
     run.launch(TimesWeight{w.slice(begin, rows), 0, g});
     add_product_gradient(run, adapter, b_, a_, begin, rows, g);
   }

@@ -24,6 +24,11 @@ class HadamardTerm final : public Term {
 
  private:
   friend struct HadamardSteps;
+  /// Buffers of its backward step.
+  enum class Role : uint8_t {
+    x = slot::x,
+    dy = slot::dy,
+  };
   int64_t rank() const { return parameter(a_).rows; }
   bool drops(const Run& run) const { return dropout_ > 0 && run.training(); }
   /// True if the weight and its change are one factor: in 16 bits, rounding their sum would lose much of the change.

@@ -9,7 +9,7 @@ namespace lowrank {
 
 struct KroneckerSteps {
   static void gradient(Run& run, const Step& s) { static_cast<const KroneckerTerm&>(*s.term).run_gradient(run, s); }
-  static constexpr StepKind kGradient{"kronecker_gradient", gradient};
+  static constexpr StepKind kGradient{"kronecker_gradient", roles<KroneckerTerm::Role>, gradient};
 };
 
 KroneckerTerm::KroneckerTerm(const AdapterSpec& spec, int index, const Site& site) : Term(spec, index, site) {
@@ -60,7 +60,7 @@ void KroneckerTerm::forward(Run& run, AdapterRun& adapter, Product& product) con
   const Layout::Scope scope(*run.room);
   const Ptr<float> gains = dropout_.draw(run, site_.node, site_.out);
   const KroneckerPair pair = factors(run, adapter);
-  run.launch(Kronecker{run.tokens, pair, scale_ * adapter.weight, gains, run.matrix(product.step.x),
+  run.launch(Kronecker{run.tokens, pair, scale_ * adapter.weight, gains, run.matrix(product.step[ProductRole::x]),
                        product.to.residual, product.sum});
   product.to.residual = product.sum;
   product.to.residual_ld = site_.out;
@@ -70,15 +70,15 @@ void KroneckerTerm::backward(Planner& plan, int dy, GradientTerm&) const {
   const int x = plan.node(site_.node).inputs[0];
   Step step = plan.step(KroneckerSteps::kGradient, Phase::backward, site_.node);
   step.term = this;
-  step.dy = dy;
-  step.x = plan.materialize(x);
-  plan.make_gradient_part(step, x, "C (x) D");
+  step[Role::dy] = dy;
+  step[Role::x] = plan.materialize(x);
+  step[Role::dx] = plan.make_gradient_part(step, x, "C (x) D");
   step.adds = trained();
   plan.touch(step, site_.node);
   plan.push(std::move(step));
 }
 
-/// x, dy -> dx f32, added when `accumulate`; adds to the gradients of the factors
+/// x, dy -> dx, added when `accumulate`; adds to the gradients of the factors
 void KroneckerTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
   const Ptr<float> gains = dropout_.draw(run, site_.node, site_.out);
@@ -89,9 +89,9 @@ void KroneckerTerm::run_gradient(Run& run, const Step& s) const {
     dc = run.room->take<float>(l() * p());
     run.launch(Zero{dc.as<std::byte>(), l() * p() * 4});
   }
-  run.launch(KroneckerBackward{run.tokens, pair, scale_, gains, run.matrix(s.x), run.matrix(s.dy), dc,
+  run.launch(KroneckerBackward{run.tokens, pair, scale_, gains, run.matrix(s[Role::x]), run.matrix(s[Role::dy]), dc,
                                adapter.gradient_if(d_), adapter.gradient_if(d2_),
-                               s.dx < 0 ? Ptr<float>() : run.at<float>(s.dx), s.accumulate});
+                               s[Role::dx] < 0 ? Ptr<float>() : run.at<float>(s[Role::dx]), s.accumulate});
   if (c2_ >= 0)
     run.launch(SpreadKroneckerC{l(), rank, p(), adapter.value(c_), adapter.value(c2_), dc, adapter.gradient_if(c_),
                                 adapter.gradient_if(c2_)});

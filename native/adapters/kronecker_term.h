@@ -24,6 +24,12 @@ class KroneckerTerm final : public Term {
 
  private:
   friend struct KroneckerSteps;
+  /// Buffers of its backward step.
+  enum class Role : uint8_t {
+    x = slot::x,
+    dy = slot::dy,
+    dx = slot::dx,  // f32: its part of the gradient of x
+  };
   int64_t l() const { return parameter(c_).rows; }
   int64_t p() const { return parameter(c2_ < 0 ? c_ : c2_).cols; }
   int64_t k() const { return parameter(d_).rows; }

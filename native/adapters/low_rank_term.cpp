@@ -13,8 +13,8 @@ struct LowRankSteps {
   static const LowRank& of(const Step& s) { return static_cast<const LowRank&>(*s.term); }
   static void hidden(Run& run, const Step& s) { of(s).run_hidden(run, s); }
   static void gradient(Run& run, const Step& s) { of(s).run_gradient(run, s); }
-  static constexpr StepKind kHidden{"adapter_hidden", hidden};
-  static constexpr StepKind kGradient{"linear_param_gradient", gradient};
+  static constexpr StepKind kHidden{"adapter_hidden", roles<HiddenRole>, hidden};
+  static constexpr StepKind kGradient{"linear_param_gradient", roles<HiddenRole>, gradient};
 };
 
 LowRank::LowRank(const AdapterSpec& spec, int index, const Site& site) : Term(spec, index, site) {
@@ -134,7 +134,7 @@ void LowRank::hidden(Run& run, const AdapterRun& adapter, const Matrix& x, const
 
 void LowRank::forward(Run& run, AdapterRun& adapter, Product& product) const {
   const int64_t active = ranks_in_use(adapter.rank);
-  const Matrix x = run.matrix(product.step.x);
+  const Matrix x = run.matrix(product.step[ProductRole::x]);
   const Ptr<float> folded = run.room->take<float>(site_.out * folded_cols());
   const Matrix h = place_hidden(run, product, ranks_.all, active);
   if (drops(run) && !product.dropped.data) product.dropped = run.take_operand(site_.in);
@@ -161,10 +161,10 @@ void LowRank::forward(Run& run, AdapterRun& adapter, Product& product) const {
   product.segments.push_back({h, {site_.out, active, -1, 0, folded, active}});
 }
 
-/// x -> aux = h alone, when only the gradient of B needs it
+/// x -> h alone, when only the gradient of B needs it
 void LowRank::run_hidden(Run& run, const Step& s) const {
   const Matrix dropped = drops(run) ? run.take_operand(site_.in) : Matrix();
-  hidden(run, *run.adapters[0], run.matrix(s.x), dropped, run.matrix(s.aux));
+  hidden(run, *run.adapters[0], run.matrix(s[Role::x]), dropped, run.matrix(s[Role::h]));
 }
 
 void LowRank::backward(Planner& plan, int dy, GradientTerm& share) const {
@@ -173,40 +173,40 @@ void LowRank::backward(Planner& plan, int dy, GradientTerm& share) const {
   const bool trains_a = spec_.trains(a_);
   Step step = plan.step(LowRankSteps::kGradient, Phase::backward, site_.node);
   step.term = this;
-  step.dy = dy;
+  step[Role::dy] = dy;
   if (spec_.trains(b_) || spec_.trains(d_) || spec_.trains(b_gain_))
-    step.aux = materialize_hidden(plan, *this, LowRankSteps::kHidden, site_.node, ranks_.all);
-  if (trains_a) step.x = plan.materialize(x);
+    step[Role::h] = materialize_hidden(plan, *this, LowRankSteps::kHidden, site_.node, ranks_.all);
+  if (trains_a) step[Role::x] = plan.materialize(x);
   if (trains_a || plan.needs_gradient(x)) {
-    share.dh = step.y = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(),
-                                        RowKind::tokens, folded_cols());
-    step.writes = {step.y};
+    share.dh = step[Role::dh] = plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(),
+                                                RowKind::tokens, folded_cols());
+    step.writes = step.by_rank = {share.dh};
   }
   step.adds = trained();
   plan.touch(step, site_.node);
   plan.push(std::move(step));
 }
 
-/// x, aux = h, dy -> y = gradient at h; adds to the gradients of A, B, d and b_gain
+/// x, h, dy -> dh; adds to the gradients of A, B, d and b_gain
 void LowRank::run_gradient(Run& run, const Step& s) const {
   AdapterRun& adapter = *run.adapters[0];
   const int64_t active = ranks_in_use(adapter.rank);
   // Ranks from `first` on get gradients: all ranks in use, or only the last one.
   const int64_t first = adapter.last_rank_only ? active - 1 : 0;
-  const Matrix dy = run.matrix(s.dy);
+  const Matrix dy = run.matrix(s[Role::dy]);
   const bool snapshot = snapshot_acts(run, adapter);
   const Ptr<float> folded = run.room->take<float>(site_.out * folded_cols());
-  if (s.y >= 0) {  // gradient at h = dy B
+  if (s[Role::dh] >= 0) {  // gradient at h = dy B
     if (snapshot)
       fold_snapshot(run, adapter, 1, {}, folded);
     else
       fold(run, adapter, 1, {}, folded);
     const int64_t columns = snapshot ? 2 * active : active;
     const Segment segment{dy, {site_.out, columns, -1, 0, folded, columns}};
-    run.launch(GemmNn{run.precision(), run.tokens, columns, {&segment, 1}, {run.matrix(s.y)}});
+    run.launch(GemmNn{run.precision(), run.tokens, columns, {&segment, 1}, {run.matrix(s[Role::dh])}});
   }
-  if (s.aux >= 0) {
-    const Matrix h = run.matrix(s.aux);
+  if (s[Role::h] >= 0) {
+    const Matrix h = run.matrix(s[Role::h]);
     if (!has_gains()) {
       run.reduce_into(adapter, b_, first,
                       {run.precision(),
@@ -227,14 +227,15 @@ void LowRank::run_gradient(Run& run, const Step& s) const {
                               adapter.gradient_if(b_), adapter.gradient_if(d_), adapter.gradient_if(b_gain_)});
     }
   }
-  if (s.x < 0) return;
-  const Matrix x = drops(run) ? drop(run, run.matrix(s.x), dropout_, run.take_operand(site_.in)) : run.matrix(s.x);
+  if (s[Role::x] < 0) return;
+  const Matrix x =
+      drops(run) ? drop(run, run.matrix(s[Role::x]), dropout_, run.take_operand(site_.in)) : run.matrix(s[Role::x]);
   const float ratio = snapshot ? adapter.host_value(snapshot_ratio_) : 0;
   const float scale = snapshot ? 1 / own_share(ratio) : 1;
   run.reduce_into(adapter, a_, first * site_.in,
                   {run.precision(),
                    run.tokens,
-                   run.matrix(s.y).columns(first),
+                   run.matrix(s[Role::dh]).columns(first),
                    active - first,
                    x,
                    site_.in,

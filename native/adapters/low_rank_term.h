@@ -40,6 +40,7 @@ class LowRank final : public Term {
 
  private:
   friend struct LowRankSteps;
+  using Role = HiddenRole;
   bool has_gains() const { return d_ >= 0 || mask_ >= 0 || b_gain_ >= 0; }
   bool has_snapshot() const { return snapshot_a_ >= 0; }
   /// Columns of the folded matrix: those of B, plus those of B* with a snapshot.

@@ -9,6 +9,14 @@
 namespace lowrank {
 namespace {
 
+/// Buffers of its steps.
+enum class MagnitudeRole : uint8_t {
+  unscaled = slot::x,  // the layer's output before its rows are scaled
+  scaled = slot::y,    // and behind
+  dy = slot::dy,       // the gradient at the scaled output
+  dx = slot::dx,       // and at the unscaled one
+};
+
 const AdapterSite* site_of(const Run& run, int node, size_t adapter) {
   const std::vector<AdapterSite>& sites = run.plan.sites[node];
   return adapter < sites.size() && sites[adapter].spec != nullptr ? &sites[adapter] : nullptr;
@@ -67,25 +75,28 @@ void run_norms(Run& run, const Step& s) {
   }
 }
 
-/// x = y before it is scaled, or y; dy -> dx scaled too; adds to the gradient of the magnitude
+/// unscaled or scaled, dy -> dx; adds to the gradient of the magnitude
 void run_gradient(Run& run, const Step& s) {
   const Node& node = run.node(s);
   const AdapterRun& adapter = *run.adapters[0];
   const AdapterSite& site = *site_of(run, s.node, 0);
   const int64_t out = run.cols(node.out);
-  const int m = scaled_of(site).magnitude(), product = s.y < 0 ? s.x : s.y;
+  const int m = scaled_of(site).magnitude(),
+            product = s[MagnitudeRole::scaled] < 0 ? s[MagnitudeRole::unscaled] : s[MagnitudeRole::scaled];
   const Ptr<float> gain = run.room->take<float>(out), share = run.room->take<float>(out);
   // y is m / c times the sum; a row that is scaled to zero says nothing and stays.
-  run.launch(MagnitudeGains{out, adapter.value(m), norms_of(run, adapter, s.node, site), s.y >= 0, gain, share});
+  run.launch(MagnitudeGains{out, adapter.value(m), norms_of(run, adapter, s.node, site), s[MagnitudeRole::scaled] >= 0,
+                            gain, share});
   if (product < 0)
-    run.launch(ScaleColumns{run.tokens, out, run.matrix(s.dy), gain, {}, {}, run.matrix(s.dx)});
+    run.launch(ScaleColumns{
+        run.tokens, out, run.matrix(s[MagnitudeRole::dy]), gain, {}, {}, run.matrix(s[MagnitudeRole::dx])});
   else
-    run.launch(ScaleColumnsBackward{run.tokens, out, run.matrix(s.dy), run.matrix(product), gain, share,
-                                    run.matrix(s.dx), adapter.gradient(m)});
+    run.launch(ScaleColumnsBackward{run.tokens, out, run.matrix(s[MagnitudeRole::dy]), run.matrix(product), gain, share,
+                                    run.matrix(s[MagnitudeRole::dx]), adapter.gradient(m)});
 }
 
-constexpr StepKind kNorms{"adapter_norm", run_norms};
-constexpr StepKind kGradient{"magnitude_gradient", run_gradient};
+constexpr StepKind kNorms{"adapter_norm", roles<MagnitudeRole>, run_norms};
+constexpr StepKind kGradient{"magnitude_gradient", roles<MagnitudeRole>, run_gradient};
 
 /// Site of the adapter that trains, or null.
 const AdapterSite* trained_site(const Planner& plan, int node) {
@@ -141,21 +152,21 @@ int magnitude_backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   const AdapterSite* site = trained_site(plan, index);
   Step step = plan.step(kGradient, Phase::backward, index);
-  step.dy = dy;
+  step[MagnitudeRole::dy] = dy;
   if (keeps_scaled_output(plan, index)) {
-    step.y = plan.materialize(node.out);
+    step[MagnitudeRole::scaled] = plan.materialize(node.out);
   } else if (trains_magnitude(site)) {
     if (plan.kept_part(index) < 0) {
       plan.forget(node.out);
       plan.materialize(node.out);
     }
-    step.x = plan.kept_part(index);
+    step[MagnitudeRole::unscaled] = plan.kept_part(index);
   }
   const bool in_place = plan.graph().values[node.out].type == ValueType::operand && !drops_base(*site);
-  step.dx = in_place ? dy
-                     : plan.add_buffer(node.path + " scaled gradient", Category::activations, plan.operand(),
-                                       RowKind::tokens, plan.cols(node.out));
-  const int scaled = step.dx;
+  step[MagnitudeRole::dx] = in_place ? dy
+                                     : plan.add_buffer(node.path + " scaled gradient", Category::activations,
+                                                       plan.operand(), RowKind::tokens, plan.cols(node.out));
+  const int scaled = step[MagnitudeRole::dx];
   step.writes = {scaled};
   if (trains_magnitude(site)) step.adds = {scaled_of(*site).magnitude()};
   plan.touch(step, index);
@@ -191,18 +202,20 @@ void RowScale::begin(Run& run, Product& product) {
     const Matrix left = run.take_operand(in);
     run.launch(Zero{minus.as<std::byte>(), in * 4});
     run.launch(AddConstant{in, -1, minus});
-    run.launch(ScaleColumns{run.tokens, in, product.dropped, minus, {}, run.matrix(product.step.x), left});
+    run.launch(
+        ScaleColumns{run.tokens, in, product.dropped, minus, {}, run.matrix(product.step[ProductRole::x]), left});
     const Segment base{left, product.segments[0].w};
     run.launch(GemmNt{run.precision(), run.tokens, out, {&base, 1}, product.to});
     product.segments[0].x = product.dropped;
     bias_ = {};
     rest_ = product.to.y;
   }
-  product.to = {run.matrix(product.step.x2)};
+  product.to = {run.matrix(product.step[ProductRole::unscaled])};
 }
 
 void RowScale::finish(Run& run, const Product& product) const {
-  run.launch(ScaleColumns{run.tokens, product.site.out, product.to.y, gain_, bias_, rest_, run.matrix(product.step.y)});
+  run.launch(ScaleColumns{run.tokens, product.site.out, product.to.y, gain_, bias_, rest_,
+                          run.matrix(product.step[ProductRole::y])});
 }
 
 void fill_magnitude(Pool& pool, const Adapter& adapter, const Term& scaled, const WeightView& w, float* out) {

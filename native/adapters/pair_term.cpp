@@ -15,8 +15,8 @@ struct PairSteps {
   static void gradient(Run& run, const Step& s) {
     of(s).forms(run.plan.options) ? of(s).run_formed_gradient(run, s) : of(s).run_gradient(run, s);
   }
-  static constexpr StepKind kHidden{"adapter_hidden", hidden};
-  static constexpr StepKind kGradient{"linear_param_gradient", gradient};
+  static constexpr StepKind kHidden{"adapter_hidden", roles<HiddenRole>, hidden};
+  static constexpr StepKind kGradient{"linear_param_gradient", roles<HiddenRole>, gradient};
 };
 
 PairTerm::PairTerm(const AdapterSpec& spec, int index, const Site& site) : Term(spec, index, site) {
@@ -99,7 +99,7 @@ void PairTerm::hidden(Run& run, const AdapterRun& adapter, const Matrix& x, cons
 
 void PairTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
   expect_whole(adapter.rank);
-  const Matrix x = run.matrix(product.step.x);
+  const Matrix x = run.matrix(product.step[ProductRole::x]);
   if (forms(run.plan.options)) {
     const Segment formed{x, form(run, adapter)};
     if (run.precision() == Precision::f32)
@@ -121,9 +121,9 @@ void PairTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
   product.segments.push_back({h, {site_.out, rank_, -1, 0, folded, rank_}});
 }
 
-/// x -> aux = h alone, when only the gradients of b and b2 need it
+/// x -> h alone, when only the gradients of b and b2 need it
 void PairTerm::run_hidden(Run& run, const Step& s) const {
-  hidden(run, *run.adapters[0], run.matrix(s.x), run.matrix(s.aux));
+  hidden(run, *run.adapters[0], run.matrix(s[Role::x]), run.matrix(s[Role::h]));
 }
 
 void PairTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
@@ -131,18 +131,18 @@ void PairTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
   const int x = node.inputs[0];
   Step step = plan.step(PairSteps::kGradient, Phase::backward, site_.node);
   step.term = this;
-  step.dy = dy;
+  step[Role::dy] = dy;
   if (forms(plan.options())) {
-    step.x = plan.materialize(x);
+    step[Role::x] = plan.materialize(x);
   } else {
     const bool trains_a = spec_.trains(a_) || spec_.trains(a2_);
     if (spec_.trains(b_) || spec_.trains(b2_))
-      step.aux = materialize_hidden(plan, *this, PairSteps::kHidden, site_.node, rank_);
-    if (trains_a) step.x = plan.materialize(x);
+      step[Role::h] = materialize_hidden(plan, *this, PairSteps::kHidden, site_.node, rank_);
+    if (trains_a) step[Role::x] = plan.materialize(x);
     if (trains_a || plan.needs_gradient(x)) {
-      share.dh = step.y =
+      share.dh = step[Role::dh] =
           plan.add_buffer(node.path + " gradient at h", Category::activations, plan.operand(), RowKind::tokens, rank_);
-      step.writes = {step.y};
+      step.writes = step.by_rank = {share.dh};
     }
   }
   step.adds = trained();
@@ -150,29 +150,29 @@ void PairTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
   plan.push(std::move(step));
 }
 
-/// x, aux = h, dy -> y = gradient at h; adds to the gradients of the factors
+/// x, h, dy -> dh; adds to the gradients of the factors
 void PairTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
   const int64_t rank = rank_;
-  const Matrix dy = run.matrix(s.dy);
+  const Matrix dy = run.matrix(s[Role::dy]);
   const Ptr<float> gains = dropout_.draw(run, site_.node, site_.out);
   const Ptr<float> folded = run.room->take<float>(site_.out * rank);
-  if (s.y >= 0) {
+  if (s[Role::dh] >= 0) {
     run.launch(FoldPair{pair(adapter), scale_, 1, gains, folded});
     const Segment segment{dy, {site_.out, rank, -1, 0, folded, rank}};
-    run.launch(GemmNn{run.precision(), run.tokens, rank, {&segment, 1}, {run.matrix(s.y)}});
+    run.launch(GemmNn{run.precision(), run.tokens, rank, {&segment, 1}, {run.matrix(s[Role::dh])}});
   }
-  if (s.aux >= 0) {
+  if (s[Role::h] >= 0) {
     run.launch(Zero{folded.as<std::byte>(), site_.out * rank * 4});
     run.launch(
-        ReduceTokens{run.precision(), run.tokens, run.matrix(s.aux), rank, dy, site_.out, 1, folded, rank, true});
+        ReduceTokens{run.precision(), run.tokens, run.matrix(s[Role::h]), rank, dy, site_.out, 1, folded, rank, true});
     run.launch(SpreadPairB{pair(adapter), scale_, gains, folded, adapter.gradient_if(b_), adapter.gradient_if(b2_)});
   }
-  if (s.x < 0) return;
+  if (s[Role::x] < 0) return;
   const Ptr<float> at_a = run.room->take<float>(rank * site_.in);
   run.launch(Zero{at_a.as<std::byte>(), rank * site_.in * 4});
-  run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s.y), rank, run.matrix(s.x), site_.in, 1, at_a,
-                          site_.in, false});
+  run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s[Role::dh]), rank, run.matrix(s[Role::x]), site_.in,
+                          1, at_a, site_.in, false});
   run.launch(SpreadPairA{pair(adapter), at_a, adapter.gradient_if(a_), adapter.gradient_if(a2_)});
 }
 
@@ -188,8 +188,8 @@ void PairTerm::run_formed_gradient(Run& run, const Step& s) const {
   for (int64_t begin = 0; begin < out; begin += kChangeRows) {
     const int64_t rows = std::min(kChangeRows, out - begin);
     run.launch(Zero{first.as<std::byte>(), rows * in * 4});
-    run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s.dy).columns(begin), rows, run.matrix(s.x), in,
-                            scale_, first, in, false});
+    run.launch(ReduceTokens{run.precision(), run.tokens, run.matrix(s[Role::dy]).columns(begin), rows,
+                            run.matrix(s[Role::x]), in, scale_, first, in, false});
     run.launch(SplitPair{pair(adapter).from(begin, rows), gains ? gains + begin : gains, first, second});
     add_product_gradient(run, adapter, b_, a_, begin, rows, first);
     add_product_gradient(run, adapter, b2_, a2_, begin, rows, second);

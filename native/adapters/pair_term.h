@@ -27,6 +27,7 @@ class PairTerm final : public Term {
 
  private:
   friend struct PairSteps;
+  using Role = HiddenRole;
   bool forms(const PlanOptions& options) const;
   void expect_whole(int64_t wanted) const;
   int64_t first_rank() const { return parameter(a_).rows; }

@@ -7,7 +7,7 @@ namespace lowrank {
 
 struct RotationSteps {
   static void gradient(Run& run, const Step& s) { static_cast<const RotationTerm&>(*s.term).run_gradient(run, s); }
-  static constexpr StepKind kGradient{"rotation_gradient", gradient};
+  static constexpr StepKind kGradient{"rotation_gradient", roles<RotationTerm::Role>, gradient};
 };
 
 RotationTerm::RotationTerm(const AdapterSpec& spec, int index, const Site& site) : Term(spec, index, site) {
@@ -51,7 +51,7 @@ void RotationTerm::turn(Run& run, const AdapterRun& adapter, const Matrix& x, co
 }
 
 void RotationTerm::forward(Run& run, AdapterRun& adapter, Product& product) const {
-  const Matrix x = run.matrix(product.step.x);
+  const Matrix x = run.matrix(product.step[ProductRole::x]);
   const bool alone = run.adapters.size() == 1;
   if (!alone) product.start_sum(run);
   if (alone) {
@@ -70,31 +70,31 @@ void RotationTerm::backward(Planner& plan, int dy, GradientTerm& share) const {
   const int x = plan.node(site_.node).inputs[0];
   Step step = plan.step(RotationSteps::kGradient, Phase::backward, site_.node);
   step.term = this;
-  step.dy = dy;
-  step.x = plan.materialize(x);
-  plan.make_gradient_part(step, x, "a rotation");
+  step[Role::dy] = dy;
+  step[Role::x] = plan.materialize(x);
+  step[Role::dx] = plan.make_gradient_part(step, x, "a rotation");
   share.dy = -1;
   step.adds = trained();
   plan.read_weight(step, site_.node);
   plan.push(std::move(step));
 }
 
-/// x, dy -> dx f32, added when `accumulate`; adds to the gradient of the skew-symmetric matrices
+/// x, dy -> dx, added when `accumulate`; adds to the gradient of the skew-symmetric matrices
 void RotationTerm::run_gradient(Run& run, const Step& s) const {
   const AdapterRun& adapter = *run.adapters[0];
   const Matrix turned{run.room->take<float>(run.plan.options.tokens * site_.in).as<std::byte>(), DType::f32, site_.in};
-  const Segment segment{run.matrix(s.dy), run.weight(run.node(s).weight)};
+  const Segment segment{run.matrix(s[Role::dy]), run.weight(run.node(s).weight)};
   run.launch(GemmNn{run.precision(), run.tokens, site_.in, {&segment, 1}, {turned}});
   if (spec_.trains(skew_)) {
     const Layout::Scope scope(*run.room);
     const int64_t elements = shape().blocks * shape().elements();
     const Ptr<float> g = run.room->take<float>(elements);
     run.launch(Zero{g.as<std::byte>(), elements * 4});
-    run.launch(RotationGradient{run.tokens, site_.in, shape(), run.matrix(s.x), turned, g});
+    run.launch(RotationGradient{run.tokens, site_.in, shape(), run.matrix(s[Role::x]), turned, g});
     run.launch(CayleyNeumannBackward{shape(), terms_, adapter.value(skew_), g, adapter.gradient(skew_)});
   }
-  if (s.dx < 0) return;
-  const Matrix dx = run.matrix(s.dx);
+  if (s[Role::dx] < 0) return;
+  const Matrix dx = run.matrix(s[Role::dx]);
   run.launch(
       Rotate{run.tokens, site_.in, shape(), turned, blocks(run, adapter, true), 1, s.accumulate ? dx : Matrix(), dx});
 }

@@ -25,6 +25,12 @@ class RotationTerm final : public Term {
 
  private:
   friend struct RotationSteps;
+  /// Buffers of its backward step.
+  enum class Role : uint8_t {
+    x = slot::x,
+    dy = slot::dy,
+    dx = slot::dx,  // f32: its part of the gradient of x
+  };
   Blocks shape() const { return {parameter(skew_).rows, size_}; }
   /// out = addend + the adapter's weight times x D.
   void turn(Run& run, const AdapterRun& adapter, const Matrix& x, const Matrix& addend, const Matrix& out) const;

@@ -148,25 +148,25 @@ Ptr<float> DeltaDropout::draw(Run& run, int node, int64_t count) const {
 }
 
 Matrix place_hidden(Run& run, Product& product, int64_t width, int64_t used) {
-  const Step& step = product.step;
-  if (step.tail < 0) return step.aux >= 0 ? run.matrix(step.aux) : run.take_operand(width);
-  const Matrix hidden = run.matrix(step.tail).columns(product.hidden);
+  const int kept = product.step[ProductRole::hidden], tail = product.step[ProductRole::tail];
+  if (tail < 0) return kept >= 0 ? run.matrix(kept) : run.take_operand(width);
+  const Matrix hidden = run.matrix(tail).columns(product.hidden);
   product.hidden += used;
   return hidden;
 }
 
 void keep_hidden(Run& run, const Product& product, const Matrix& h, int64_t width) {
-  const Step& step = product.step;
-  if (step.tail >= 0 && step.aux >= 0) run.launch(GatherRows{run.tokens, width, h, {}, run.matrix(step.aux)});
+  const int kept = product.step[ProductRole::hidden], tail = product.step[ProductRole::tail];
+  if (tail >= 0 && kept >= 0) run.launch(GatherRows{run.tokens, width, h, {}, run.matrix(kept)});
 }
 
 int materialize_hidden(Planner& plan, const Term& term, const StepKind& kind, int node, int64_t width) {
   if (plan.part(node) >= 0) return plan.part(node);
   Step step = plan.step(kind, Phase::recompute, node);
   step.term = &term;
-  step.x = plan.materialize(plan.node(node).inputs[0]);
-  const int made = step.aux = plan.hidden(node, width);
-  step.writes = {made};
+  step[HiddenRole::x] = plan.materialize(plan.node(node).inputs[0]);
+  const int made = step[HiddenRole::h] = plan.hidden(node, width);
+  step.writes = step.by_rank = {made};
   plan.touch(step, node);
   plan.push(std::move(step));
   return made;

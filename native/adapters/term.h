@@ -26,6 +26,16 @@ struct Site {
   int64_t out = 0, in = 0;
 };
 
+/// Buffers of the forward step of a linear layer, or of an embedding.
+enum class ProductRole : uint8_t {
+  x = slot::x,          // [T, in], or the ids of an embedding
+  y = slot::y,          // [T, out]
+  unscaled = slot::x2,  // y before an adapter's magnitude scales its rows
+  hidden = slot::aux,   // operands that terms make of x, for the backward pass
+  tail = slot::tail,    // room for these behind x
+  residual = slot::residual,
+};
+
 /// A linear layer's product under construction: a sum over segments, to which terms add their own.
 struct Product {
   const Step& step;
@@ -45,7 +55,6 @@ struct Product {
 
 /// The same for the input gradient: part of one sum over all readers of the input.
 struct InputGradient {
-  const Step& step;
   Site site;
   const GradientTerm& term;
   std::vector<Segment> segments;     // [0] is the base, until a term replaces it
@@ -196,8 +205,16 @@ class ProductRows final : public DeltaRows {
 Matrix place_hidden(Run& run, Product& product, int64_t width, int64_t used);
 /// Copies that operand from the tail of x to the buffer of the backward pass, if there are both.
 void keep_hidden(Run& run, const Product& product, const Matrix& h, int64_t width);
+/// Buffers of the backward steps of a term that makes an operand h = x A^T.
+enum class HiddenRole : uint8_t {
+  x = slot::x,
+  h = slot::aux,
+  dy = slot::dy,
+  dh = slot::y,  // the gradient at h
+};
+
 /// Makes the operand that a term needs for its backward pass available without recomputing the layer's output, by a
-/// step of `kind` (x -> aux) if it was not kept; returns its buffer.
+/// step of `kind` (x -> h) if it was not kept; returns its buffer.
 int materialize_hidden(Planner& plan, const Term& term, const StepKind& kind, int node, int64_t width);
 
 }  // namespace lowrank

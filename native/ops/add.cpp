@@ -8,6 +8,15 @@
 namespace lowrank {
 namespace add_op {
 
+/// Buffers of its steps.
+enum class Role : uint8_t {
+  x = slot::x,
+  residual = slot::residual,
+  y = slot::y,  // may be the residual
+  dy = slot::dy,
+  dx = slot::dx,
+};
+
 void shape(const NodeCheck& check) {
   const GraphValue& out = check.out();
   const GraphValue& residual = check.value(check.node.residual);
@@ -17,32 +26,32 @@ void shape(const NodeCheck& check) {
                "its residual and output must be residual");
 }
 
-/// x, residual -> y, which may be the residual
+/// x, residual -> y
 void run_forward(Run& run, const Step& s) {
   const int64_t cols = run.cols(run.node(s).out);
-  const Matrix y = run.matrix(s.y);
-  if (s.y != s.residual) run.launch(GatherRows{run.tokens, cols, run.matrix(s.residual), {}, y});
-  run.launch(ScatterAddRows{run.tokens, cols, run.matrix(s.x), {}, y});
+  const Matrix y = run.matrix(s[Role::y]);
+  if (s[Role::y] != s[Role::residual]) run.launch(GatherRows{run.tokens, cols, run.matrix(s[Role::residual]), {}, y});
+  run.launch(ScatterAddRows{run.tokens, cols, run.matrix(s[Role::x]), {}, y});
 }
 
 /// dy -> dx, as an operand
 void run_backward(Run& run, const Step& s) {
-  run.launch(GatherRows{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), {}, run.matrix(s.dx)});
+  run.launch(GatherRows{run.tokens, run.cols(run.node(s).out), run.matrix(s[Role::dy]), {}, run.matrix(s[Role::dx])});
 }
 
-constexpr StepKind kForward{"add", run_forward};
-constexpr StepKind kBackward{"add_backward", run_backward};
+constexpr StepKind kForward{"add", roles<Role>, run_forward};
+constexpr StepKind kBackward{"add_backward", roles<Role>, run_backward};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   Step step = plan.step(kForward, phase, index);
-  step.x = plan.value(node.inputs[0]);
-  step.residual = plan.value(node.residual);
+  step[Role::x] = plan.value(node.inputs[0]);
+  step[Role::residual] = plan.value(node.residual);
   if (plan.may_overwrite(node.residual, index, phase))
-    plan.place_value(node.out, step.y = step.residual);
+    plan.place_value(node.out, step[Role::y] = step[Role::residual]);
   else
-    step.y = plan.make_value(node.out, node.path);
-  step.writes = {step.y};
+    step[Role::y] = plan.make_value(node.out, node.path);
+  step.writes = {step[Role::y]};
   plan.push(std::move(step));
 }
 
@@ -51,9 +60,9 @@ void backward(Planner& plan, int index, int dy) {
   const int x = node.inputs[0];
   if (plan.needs_gradient(x)) {
     Step step = plan.step(kBackward, Phase::backward, index);
-    step.dy = dy;
-    step.dx = plan.make_gradient(x, "gradient of " + node.path + " input");
-    step.writes = {step.dx};
+    step[Role::dy] = dy;
+    step[Role::dx] = plan.make_gradient(x, "gradient of " + node.path + " input");
+    step.writes = {step[Role::dx]};
     plan.push(std::move(step));
   }
   // The residual's gradient is dy itself, which later steps add to in place.

@@ -9,6 +9,20 @@
 namespace lowrank {
 namespace attention_op {
 
+/// Buffers of its steps.
+enum class Role : uint8_t {
+  q = slot::q,
+  k = slot::k,
+  v = slot::v,
+  out = slot::y,
+  made_out = slot::x2,  // the same in the backward step
+  lse = slot::aux,      // f32 [T, heads], log-sum-exps of scores
+  dout = slot::dy,
+  dq = slot::dq,
+  dk = slot::dk,
+  dv = slot::dv,
+};
+
 int64_t kv_width(const Node& n) { return int64_t{n.kv_heads} * n.head_dim; }
 
 void shape(const NodeCheck& check) {
@@ -29,10 +43,10 @@ int64_t cache_half(int64_t capacity, int64_t width, DType dtype) {
   return round_up(capacity * width * size_of(dtype), 64);
 }
 
-/// q, k, v -> y, aux = lse
+/// q, k, v -> out, lse
 void run_forward(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  Matrix k = run.matrix(s.k), v = run.matrix(s.v);
+  Matrix k = run.matrix(s[Role::k]), v = run.matrix(s[Role::v]);
   int64_t keys = run.tokens;
   Ptr<int32_t> positions;
   if (const int64_t capacity = run.plan.options.kv_capacity; run.plan.options.mode == Mode::forward) {
@@ -47,33 +61,35 @@ void run_forward(Run& run, const Step& s) {
     v = cached_v;
     keys = run.counting ? capacity : run.past + run.tokens;
   }
-  run.launch(Attention{run.tokens, keys, heads_of(n), run.host_seqlens, run.matrix(s.q), k, v, run.matrix(s.y),
-                       s.aux < 0 ? Ptr<float>() : run.at<float>(s.aux), positions});
+  run.launch(Attention{run.tokens, keys, heads_of(n), run.host_seqlens, run.matrix(s[Role::q]), k, v,
+                       run.matrix(s[Role::out]), s[Role::lse] < 0 ? Ptr<float>() : run.at<float>(s[Role::lse]),
+                       positions});
 }
 
-/// q, k, v, x2 = out, aux = lse, dy -> dq, dk, dv
+/// q, k, v, made_out, lse, dout -> dq, dk, dv
 void run_backward(Run& run, const Step& s) {
-  run.launch(AttentionBackward{run.tokens, heads_of(run.node(s)), run.host_seqlens, run.matrix(s.q), run.matrix(s.k),
-                               run.matrix(s.v), run.matrix(s.x2), run.at<float>(s.aux), run.matrix(s.dy),
-                               run.matrix(s.dq), run.matrix(s.dk), run.matrix(s.dv)});
+  run.launch(AttentionBackward{run.tokens, heads_of(run.node(s)), run.host_seqlens, run.matrix(s[Role::q]),
+                               run.matrix(s[Role::k]), run.matrix(s[Role::v]), run.matrix(s[Role::made_out]),
+                               run.at<float>(s[Role::lse]), run.matrix(s[Role::dout]), run.matrix(s[Role::dq]),
+                               run.matrix(s[Role::dk]), run.matrix(s[Role::dv])});
 }
 
-constexpr StepKind kForward{"attention", run_forward, false, RowsOf::text};
-constexpr StepKind kBackward{"attention_backward", run_backward};
+constexpr StepKind kForward{"attention", roles<Role>, run_forward, false, RowsOf::text};
+constexpr StepKind kBackward{"attention_backward", roles<Role>, run_backward};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   Step step = plan.step(kForward, phase, index);
-  step.q = plan.value(node.inputs[0]);
-  step.k = plan.value(node.inputs[1]);
-  step.v = plan.value(node.inputs[2]);
-  step.y = plan.make_value(node.out, node.path);
-  step.writes = {step.y};
+  step[Role::q] = plan.value(node.inputs[0]);
+  step[Role::k] = plan.value(node.inputs[1]);
+  step[Role::v] = plan.value(node.inputs[2]);
+  step[Role::out] = plan.make_value(node.out, node.path);
+  step.writes = {step[Role::out]};
   if (plan.training()) {
     int& lse = plan.part(index);
     if (lse < 0)
       lse = plan.add_buffer(node.path + " lse", Category::activations, DType::f32, RowKind::tokens, node.heads);
-    step.writes.push_back(step.aux = lse);
+    step.writes.push_back(step[Role::lse] = lse);
   }
   plan.push(std::move(step));
 }
@@ -81,16 +97,17 @@ void forward(Planner& plan, int index, Phase phase) {
 void backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   Step step = plan.step(kBackward, Phase::backward, index);
-  step.x2 = plan.materialize(node.out);  // runs attention again where it was not kept, which leaves lse as well
-  step.q = plan.materialize(node.inputs[0]);
-  step.k = plan.materialize(node.inputs[1]);
-  step.v = plan.materialize(node.inputs[2]);
-  step.aux = plan.part(index);
-  step.dy = dy;
-  step.dq = plan.make_gradient(node.inputs[0], node.path + " dq");
-  step.dk = plan.make_gradient(node.inputs[1], node.path + " dk");
-  step.dv = plan.make_gradient(node.inputs[2], node.path + " dv");
-  step.writes = {step.dq, step.dk, step.dv};
+  // Runs attention again where it was not kept, which leaves lse as well.
+  step[Role::made_out] = plan.materialize(node.out);
+  step[Role::q] = plan.materialize(node.inputs[0]);
+  step[Role::k] = plan.materialize(node.inputs[1]);
+  step[Role::v] = plan.materialize(node.inputs[2]);
+  step[Role::lse] = plan.part(index);
+  step[Role::dout] = dy;
+  step[Role::dq] = plan.make_gradient(node.inputs[0], node.path + " dq");
+  step[Role::dk] = plan.make_gradient(node.inputs[1], node.path + " dk");
+  step[Role::dv] = plan.make_gradient(node.inputs[2], node.path + " dv");
+  step.writes = {step[Role::dq], step[Role::dk], step[Role::dv]};
   plan.push(std::move(step));
 }
 

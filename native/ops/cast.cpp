@@ -7,6 +7,14 @@
 namespace lowrank {
 namespace cast_op {
 
+/// Buffers of its steps.
+enum class Role : uint8_t {
+  x = slot::x,
+  y = slot::y,
+  dy = slot::dy,
+  dx = slot::dx,
+};
+
 void shape(const NodeCheck& check) {
   check.expect(check.input().cols == check.out().cols, "output and input differ in width");
   check.expect(check.input().type == ValueType::residual, "its input must be residual");
@@ -15,16 +23,17 @@ void shape(const NodeCheck& check) {
 
 /// x -> y
 void run_forward(Run& run, const Step& s) {
-  run.launch(GatherRows{run.tokens, run.cols(run.node(s).out), run.matrix(s.x), {}, run.matrix(s.y)});
+  run.launch(GatherRows{run.tokens, run.cols(run.node(s).out), run.matrix(s[Role::x]), {}, run.matrix(s[Role::y])});
 }
 
 /// dy -> adds to dx
 void run_backward(Run& run, const Step& s) {
-  run.launch(ScatterAddRows{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), {}, run.matrix(s.dx)});
+  run.launch(
+      ScatterAddRows{run.tokens, run.cols(run.node(s).out), run.matrix(s[Role::dy]), {}, run.matrix(s[Role::dx])});
 }
 
-constexpr StepKind kForward{"cast", run_forward};
-constexpr StepKind kBackward{"cast_backward", run_backward};
+constexpr StepKind kForward{"cast", roles<Role>, run_forward};
+constexpr StepKind kBackward{"cast_backward", roles<Role>, run_backward};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
@@ -32,9 +41,9 @@ void forward(Planner& plan, int index, Phase phase) {
   // In fp32 both are the same numbers, and no reader of an operand changes what a linear reads.
   if (plan.operand() == DType::f32) return plan.place_value(node.out, plan.value(x));
   Step step = plan.step(kForward, phase, index);
-  step.x = plan.value(x);
-  step.y = plan.make_value(node.out, node.path);
-  step.writes = {step.y};
+  step[Role::x] = plan.value(x);
+  step[Role::y] = plan.make_value(node.out, node.path);
+  step.writes = {step[Role::y]};
   plan.push(std::move(step));
 }
 
@@ -42,17 +51,12 @@ void backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   const int x = node.inputs[0];
   if (!plan.needs_gradient(x)) return;
-  if (plan.gradient(x) < 0) {
-    Step zero = plan.step(kZero, Phase::backward, index);
-    zero.dx = plan.make_gradient(x, "gradient of " + node.path + " input");
-    zero.writes = {zero.dx};
-    plan.push(std::move(zero));
-  }
+  plan.start_gradient(x, index);
   plan.expect_unread(plan.gradient(x), node.path);
   Step step = plan.step(kBackward, Phase::backward, index);
-  step.dy = dy;
-  step.dx = plan.gradient(x);
-  step.writes = {step.dx};
+  step[Role::dy] = dy;
+  step[Role::dx] = plan.gradient(x);
+  step.writes = {step[Role::dx]};
   plan.push(std::move(step));
 }
 

@@ -8,6 +8,12 @@
 namespace lowrank {
 namespace embedding_op {
 
+/// Buffers of its backward steps.
+enum class Role : uint8_t {
+  ids = slot::x,
+  dy = slot::dy,
+};
+
 void shape(const NodeCheck& check) {
   check.expect(check.weight(check.node.weight, check.graph.vocab_size, check.out().cols).kind == WeightKind::table,
                "its weight must be declared as a table");
@@ -27,11 +33,11 @@ void scale_rows(Run& run, const Step& s, const Matrix& rows) {
   if (scale != 0) run.launch(Fold{run.tokens, rows.ld, rows.ld, scale, 1, numbers, {}, {}, {}, {}, numbers});
 }
 
-/// tokens (x) -> y
+/// x = ids -> y
 void run_forward(Run& run, const Step& s) {
   const Node& node = run.node(s);
-  const Matrix y = run.matrix(s.y);
-  run.launch(DecodeRows{run.tokens, run.at<int32_t>(s.x), run.weight(node.weight), y});
+  const Matrix y = run.matrix(s[ProductRole::y]);
+  run.launch(DecodeRows{run.tokens, run.at<int32_t>(s[ProductRole::x]), run.weight(node.weight), y});
   const std::vector<AdapterSite>& sites = run.plan.sites[s.node];
   Product product{s, {s.node, y.ld, run.graph.vocab_size}, {}, {y}};
   for (size_t i = 0; i < sites.size(); ++i)
@@ -45,25 +51,25 @@ void run_forward(Run& run, const Step& s) {
 }
 
 /// dy in place
-void run_scale(Run& run, const Step& s) { scale_rows(run, s, run.matrix(s.dy)); }
+void run_scale(Run& run, const Step& s) { scale_rows(run, s, run.matrix(s[Role::dy])); }
 
-/// tokens (x), dy -> adds to the gradient of the table
+/// ids, dy -> adds to the gradient of the table
 void run_gradient(Run& run, const Step& s) {
   const Node& node = run.node(s);
-  run.launch(EmbeddingGradient{run.tokens, run.cols(node.out), run.at<int32_t>(s.x), run.matrix(s.dy),
+  run.launch(EmbeddingGradient{run.tokens, run.cols(node.out), run.at<int32_t>(s[Role::ids]), run.matrix(s[Role::dy]),
                                run.weight_gradient(node.weight)});
 }
 
-constexpr StepKind kForward{"embedding", run_forward, false, RowsOf::text};
-constexpr StepKind kScale{"embedding_scale", run_scale};
-constexpr StepKind kGradient{"embedding_gradient", run_gradient};
+constexpr StepKind kForward{"embedding", roles<ProductRole>, run_forward, false, RowsOf::text};
+constexpr StepKind kScale{"embedding_scale", roles<Role>, run_scale};
+constexpr StepKind kGradient{"embedding_gradient", roles<Role>, run_gradient};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   Step step = plan.step(kForward, phase, index);
-  step.x = plan.plan().tokens;
-  step.y = plan.make_value(node.out, node.path);
-  step.writes = {step.y};
+  step[ProductRole::x] = plan.plan().tokens;
+  step[ProductRole::y] = plan.make_value(node.out, node.path);
+  step.writes = {step[ProductRole::y]};
   plan.touch(step, index);
   plan.push(std::move(step));
 }
@@ -73,7 +79,7 @@ void backward(Planner& plan, int index, int dy) {
   if (plan.node(index).scale != 0 && (trained >= 0 || !plan.sites(index).empty())) {
     plan.expect_unread(dy, plan.node(index).path);
     Step step = plan.step(kScale, Phase::backward, index);
-    step.dy = dy;
+    step[Role::dy] = dy;
     step.writes = {dy};
     plan.push(std::move(step));
   }
@@ -82,8 +88,8 @@ void backward(Planner& plan, int index, int dy) {
     for (const Term* term : site.terms) term->backward(plan, dy, none);
   if (trained < 0) return;
   Step step = plan.step(kGradient, Phase::backward, index);
-  step.x = plan.plan().tokens;
-  step.dy = dy;
+  step[Role::ids] = plan.plan().tokens;
+  step[Role::dy] = dy;
   step.adds = {trained};
   plan.touch(step, index);
   plan.push(std::move(step));

@@ -11,6 +11,19 @@
 namespace lowrank {
 namespace gated_delta_rule_op {
 
+/// Buffers of its steps.
+enum class Role : uint8_t {
+  x = slot::x,  // queries, keys, and values
+  beta = slot::q,
+  alpha = slot::k,
+  y = slot::y,
+  states = slot::aux,  // f32, at the end of each chunk
+  dy = slot::dy,
+  dx = slot::dx,
+  dbeta = slot::dq,
+  dalpha = slot::dk,
+};
+
 /// Tokens between the states that a training plan keeps for the backward pass.
 constexpr int64_t kChunk = kDeltaTokens;
 /// A state takes as much memory as the keys and values of many tokens, so there are fewer of these than of
@@ -44,57 +57,69 @@ int64_t state_bytes(const Graph& graph, const Node& node, const PlanOptions& opt
 
 DeltaInputs inputs(const Run& run, const Step& s) {
   const Node& n = run.node(s);
-  return {run.tokens,      heads_of(run.graph, n), run.host_seqlens,     run.matrix(s.x),
-          run.matrix(s.q), run.matrix(s.k),        run.vector(n.weight), run.vector(n.bias)};
+  return {run.tokens,
+          heads_of(run.graph, n),
+          run.host_seqlens,
+          run.matrix(s[Role::x]),
+          run.matrix(s[Role::beta]),
+          run.matrix(s[Role::alpha]),
+          run.vector(n.weight),
+          run.vector(n.bias)};
 }
 
-/// x, q = beta, k = alpha -> y, aux = states at the end of each chunk
+/// x, beta, alpha -> y, states
 void run_forward(Run& run, const Step& s) {
-  run.launch(GatedDeltaRule{
-      inputs(run, s), run.matrix(s.y), 0, {}, {}, kChunk, s.aux < 0 ? Ptr<float>() : run.at<float>(s.aux)});
+  run.launch(GatedDeltaRule{inputs(run, s),
+                            run.matrix(s[Role::y]),
+                            0,
+                            {},
+                            {},
+                            kChunk,
+                            s[Role::states] < 0 ? Ptr<float>() : run.at<float>(s[Role::states])});
 }
 
 /// The same after earlier tokens, whose state it goes on from.
 void run_continued(Run& run, const Step& s) {
   const int64_t state = heads_of(run.graph, run.node(s)).state();
   const Ptr<float> last = run.state(s.node).as<float>();
-  run.launch(GatedDeltaRule{inputs(run, s), run.matrix(s.y), run.past, run.at<int32_t>(run.plan.positions), last,
+  run.launch(GatedDeltaRule{inputs(run, s), run.matrix(s[Role::y]), run.past, run.at<int32_t>(run.plan.positions), last,
                             kBlock, last + state * (1 + run.past / kBlock)});
 }
 
-/// x, q = beta, k = alpha, aux, dy -> dx, dq = gradient of beta, dk = of alpha
+/// x, beta, alpha, states, dy -> dx, dbeta, dalpha
 void run_backward(Run& run, const Step& s) {
-  run.launch(GatedDeltaRuleBackward{inputs(run, s), kChunk, run.at<float>(s.aux), run.matrix(s.dy), run.matrix(s.dx),
-                                    run.matrix(s.dq), run.matrix(s.dk)});
+  run.launch(GatedDeltaRuleBackward{inputs(run, s), kChunk, run.at<float>(s[Role::states]), run.matrix(s[Role::dy]),
+                                    run.matrix(s[Role::dx]), run.matrix(s[Role::dbeta]), run.matrix(s[Role::dalpha])});
 }
 
-/// k = alpha, dk = its gradient -> adds to the gradients of weight and bias
+/// alpha, dalpha -> adds to the gradients of weight and bias
 void run_gradient(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(DeltaRuleGradient{run.tokens, n.heads, run.matrix(s.k), run.matrix(s.dk), run.vector(n.bias),
-                               run.weight_gradient(n.weight), run.weight_gradient(n.bias)});
+  run.launch(DeltaRuleGradient{run.tokens, n.heads, run.matrix(s[Role::alpha]), run.matrix(s[Role::dalpha]),
+                               run.vector(n.bias), run.weight_gradient(n.weight), run.weight_gradient(n.bias)});
 }
 
-constexpr StepKind kForward{"gated_delta_rule", run_forward};
-constexpr StepKind kContinued{"gated_delta_rule_continued", run_continued, true};
-constexpr StepKind kBackward{"gated_delta_rule_backward", run_backward};
-constexpr StepKind kGradient{"gated_delta_rule_gradient", run_gradient};
+constexpr StepKind kForward{"gated_delta_rule", roles<Role>, run_forward};
+constexpr StepKind kContinued{"gated_delta_rule_continued", roles<Role>, run_continued, true};
+constexpr StepKind kBackward{"gated_delta_rule_backward", roles<Role>, run_backward};
+constexpr StepKind kGradient{"gated_delta_rule_gradient", roles<Role>, run_gradient};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   Step step = plan.step(plan.options().mode == Mode::forward ? kContinued : kForward, phase, index);
-  step.x = plan.value(node.inputs[0]);
-  step.q = plan.value(node.inputs[1]);
-  step.k = plan.value(node.inputs[2]);
-  step.y = plan.make_value(node.out, node.path);
-  step.writes = {step.y};
+  step[Role::x] = plan.value(node.inputs[0]);
+  step[Role::beta] = plan.value(node.inputs[1]);
+  step[Role::alpha] = plan.value(node.inputs[2]);
+  step[Role::y] = plan.make_value(node.out, node.path);
+  step.writes = {step[Role::y]};
   if (plan.training()) {
     int& states = plan.part(index);
     const int64_t count = std::max<int64_t>(1, plan.options().tokens / kChunk);
     if (states < 0)
       states = plan.add_buffer(node.path + " states", Category::activations, DType::f32, RowKind::fixed,
                                count * heads_of(plan.graph(), node).state());
-    step.aux = states;  // not all of it is written if the call has fewer tokens, so that none of it can be compared
+    // Not all of it is written if the call has fewer tokens, so that none of it can be compared.
+    step[Role::states] = states;
   }
   plan.touch(step, index);
   plan.push(std::move(step));
@@ -103,18 +128,18 @@ void forward(Planner& plan, int index, Phase phase) {
 void backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   Step step = plan.step(kBackward, Phase::backward, index);
-  step.aux = plan.materialize_part(index);
-  step.x = plan.materialize(node.inputs[0]);
-  step.q = plan.materialize(node.inputs[1]);
-  step.k = plan.materialize(node.inputs[2]);
-  step.dy = dy;
-  step.dx = plan.make_gradient(node.inputs[0], node.path + " gradient of input");
-  step.dq = plan.make_gradient(node.inputs[1], node.path + " gradient of beta");
-  step.dk = plan.make_gradient(node.inputs[2], node.path + " gradient of alpha");
-  step.writes = {step.dx, step.dq, step.dk};
+  step[Role::states] = plan.materialize_part(index);
+  step[Role::x] = plan.materialize(node.inputs[0]);
+  step[Role::beta] = plan.materialize(node.inputs[1]);
+  step[Role::alpha] = plan.materialize(node.inputs[2]);
+  step[Role::dy] = dy;
+  step[Role::dx] = plan.make_gradient(node.inputs[0], node.path + " gradient of input");
+  step[Role::dbeta] = plan.make_gradient(node.inputs[1], node.path + " gradient of beta");
+  step[Role::dalpha] = plan.make_gradient(node.inputs[2], node.path + " gradient of alpha");
+  step.writes = {step[Role::dx], step[Role::dbeta], step[Role::dalpha]};
   Step gradient = plan.step(kGradient, Phase::backward, index);
-  gradient.k = step.k;
-  gradient.dk = step.dk;
+  gradient[Role::alpha] = step[Role::alpha];
+  gradient[Role::dalpha] = step[Role::dalpha];
   plan.touch(step, index);
   plan.push(std::move(step));
   for (const int weight : {node.weight, node.bias})

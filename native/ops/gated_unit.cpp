@@ -9,6 +9,16 @@
 namespace lowrank {
 namespace gated_unit_op {
 
+/// Buffers of its steps.
+enum class Role : uint8_t {
+  gate = slot::x,
+  up = slot::x2,
+  y = slot::y,
+  dy = slot::dy,
+  dgate = slot::dq,
+  dup = slot::dk,
+};
+
 /// Gate and up are the halves of one value.
 bool halves(const Node& node) { return node.inputs[0] == node.inputs[1]; }
 
@@ -26,35 +36,36 @@ Matrix beside(const Run& run, const Step& s, int buffer) {
   return run.matrix(buffer).columns(halves(node) ? run.cols(node.out) : 0);
 }
 
-/// x = gate, x2 = up -> y
+/// gate, up -> y
 void run_forward(Run& run, const Step& s) {
   const Node& node = run.node(s);
-  run.launch(
-      GatedUnit{node.function, run.tokens, run.cols(node.out), run.matrix(s.x), beside(run, s, s.x2), run.matrix(s.y)});
+  run.launch(GatedUnit{node.function, run.tokens, run.cols(node.out), run.matrix(s[Role::gate]),
+                       beside(run, s, s[Role::up]), run.matrix(s[Role::y])});
 }
 
-/// x = gate, x2 = up, dy -> dq = gradient of gate, dk = of up; without these in place of gate and up
+/// gate, up, dy -> dgate, dup; without these in place of gate and up
 void run_backward(Run& run, const Step& s) {
   const Node& node = run.node(s);
-  run.launch(GatedUnitBackward{node.function, run.tokens, run.cols(node.out), run.matrix(s.dy), run.matrix(s.x),
-                               beside(run, s, s.x2), run.matrix(s.dq < 0 ? s.x : s.dq),
-                               beside(run, s, s.dk < 0 ? s.x2 : s.dk)});
+  run.launch(GatedUnitBackward{node.function, run.tokens, run.cols(node.out), run.matrix(s[Role::dy]),
+                               run.matrix(s[Role::gate]), beside(run, s, s[Role::up]),
+                               run.matrix(s[Role::dgate] < 0 ? s[Role::gate] : s[Role::dgate]),
+                               beside(run, s, s[Role::dup] < 0 ? s[Role::up] : s[Role::dup])});
 }
 
-constexpr StepKind kForward{GatedUnit::kName, run_forward};
-constexpr StepKind kBackward{GatedUnitBackward::kName, run_backward};
+constexpr StepKind kForward{GatedUnit::kName, roles<Role>, run_forward};
+constexpr StepKind kBackward{GatedUnitBackward::kName, roles<Role>, run_backward};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   const int gate = node.inputs[0];
   Step step = plan.step(kForward, phase, index);
-  step.x = plan.value(gate);
-  step.x2 = plan.value(node.inputs[1]);
+  step[Role::gate] = plan.value(gate);
+  step[Role::up] = plan.value(node.inputs[1]);
   if (!halves(node) && plan.may_overwrite(gate, index, phase))
-    plan.place_value(node.out, step.y = step.x);
+    plan.place_value(node.out, step[Role::y] = step[Role::gate]);
   else
-    step.y = plan.make_value(node.out, node.path);
-  step.writes = {step.y};
+    step[Role::y] = plan.make_value(node.out, node.path);
+  step.writes = {step[Role::y]};
   plan.push(std::move(step));
 }
 
@@ -62,22 +73,23 @@ void backward(Planner& plan, int index, int dy) {
   const Node& node = plan.node(index);
   const int gate = node.inputs[0], up = node.inputs[1];
   Step step = plan.step(kBackward, Phase::backward, index);
-  step.x = plan.materialize(gate);
-  step.x2 = plan.materialize(up);
-  step.dy = dy;
+  step[Role::gate] = plan.materialize(gate);
+  step[Role::up] = plan.materialize(up);
+  step[Role::dy] = dy;
   for (const int v : node.inputs)
     for (const int reader : plan.graph().consumers[v])
       if (reader != index) fail("UNSUPPORTED", name_of(node.op), " at ", node.path, ": its inputs have other readers");
   const bool whole = halves(node);
   if (plan.must_stay(gate) || plan.must_stay(up)) {
-    step.dq = plan.make_gradient(gate, node.path + (whole ? " gradient of gate and up" : " gradient of gate"));
-    step.dk = whole ? step.dq : plan.make_gradient(up, node.path + " gradient of up");
-    step.writes = {step.dq};
-    if (!whole) step.writes.push_back(step.dk);
+    step[Role::dgate] =
+        plan.make_gradient(gate, node.path + (whole ? " gradient of gate and up" : " gradient of gate"));
+    step[Role::dup] = whole ? step[Role::dgate] : plan.make_gradient(up, node.path + " gradient of up");
+    step.writes = {step[Role::dgate]};
+    if (!whole) step.writes.push_back(step[Role::dup]);
     return plan.push(std::move(step));
   }
-  step.writes = {step.x};
-  if (!whole) step.writes.push_back(step.x2);
+  step.writes = {step[Role::gate]};
+  if (!whole) step.writes.push_back(step[Role::up]);
   plan.push(std::move(step));
   // The gradients take the place of gate and up, which only this node reads.
   const auto hand_over = [&](int v) {

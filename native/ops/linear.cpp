@@ -14,6 +14,15 @@
 namespace lowrank {
 namespace linear_op {
 
+/// Buffers of its backward steps.
+enum class Role : uint8_t {
+  x = slot::x,
+  part = slot::residual,  // f32: what terms made of the gradient of x
+  dy = slot::dy,
+  dx = slot::dx,
+  dy_cast = slot::dx,  // dy as an operand
+};
+
 void shape(const NodeCheck& check) {
   const Node& node = check.node;
   const GraphValue& out = check.out();
@@ -46,16 +55,14 @@ Site site_of(const Run& run, int node) {
 /// The product of one linear, to which its terms have yet to add.
 Product product_of(const Run& run, const Step& s) {
   const Node& node = run.node(s);
-  Output to{run.matrix(s.y)};
+  Output to{run.matrix(s[ProductRole::y])};
   if (node.bias >= 0) to.bias = run.vector(node.bias);
-  if (s.residual >= 0) {
-    to.residual = run.at<float>(s.residual);
+  if (const int residual = s[ProductRole::residual]; residual >= 0) {
+    to.residual = run.at<float>(residual);
     to.residual_ld = run.cols(node.out);
   }
-  return {s, site_of(run, s.node), {{run.matrix(s.x), run.weight(node.weight)}}, to};
+  return {s, site_of(run, s.node), {{run.matrix(s[ProductRole::x]), run.weight(node.weight)}}, to};
 }
-/// The linears of a step.
-std::span<const Step> members_of(const Step& s) { return s.group.empty() ? std::span(&s, 1) : std::span(s.group); }
 GemmNt gemm_of(const Run& run, const Product& product) {
   return {run.precision(), run.tokens, product.site.out, product.segments, product.to};
 }
@@ -99,8 +106,7 @@ void run_by_row(Run& run, const Step& s) {
   }
 }
 
-/// x -> y, aux = h, residual; tail: h of terms; x2 = y before its rows are scaled. Members of a group share x's tail
-/// and workspace for its dropout.
+/// x, residual -> y. Members of a group share x's tail and workspace for its dropout.
 void run_forward(Run& run, const Step& s) {
   if (!run.window.of_rows.empty()) return run_by_row(run, s);
   if (run.counting && s.by_row) {
@@ -112,7 +118,7 @@ void run_forward(Run& run, const Step& s) {
   for (const Step& each : members_of(s)) {
     Product product = product_of(run, each);
     if (!products.empty()) product.hidden = products.back().hidden;
-    if (each.x2 >= 0)
+    if (each[ProductRole::unscaled] >= 0)
       product.scale = &scales.emplace_back(run, each.node);
     else if (!products.empty())
       product.dropped = products.back().dropped;
@@ -130,9 +136,9 @@ void run_forward(Run& run, const Step& s) {
     if (product.scale != nullptr) product.scale->finish(run, product);
 }
 
-/// terms (dy, gradient at h) -> dx, added when `accumulate`, plus residual
+/// terms (dy, gradient at h) -> dx, added when `accumulate`, plus the part
 void run_input_gradient(Run& run, const Step& s) {
-  const Matrix dx = run.matrix(s.dx);
+  const Matrix dx = run.matrix(s[Role::dx]);
   const int64_t in = run.cols(run.node(s).inputs[0]);
   std::vector<Segment> segments;
   std::vector<InputGradient> shares;
@@ -140,14 +146,15 @@ void run_input_gradient(Run& run, const Step& s) {
     const Layout::Scope scope(*run.room);
     for (const GradientTerm& share : s.terms) {
       const Segment base{run.matrix(share.dy), run.weight(run.graph.nodes[share.node].weight)};
-      InputGradient& gradient = shares.emplace_back(InputGradient{s, site_of(run, share.node), share, {base}});
+      InputGradient& gradient = shares.emplace_back(InputGradient{site_of(run, share.node), share, {base}});
       each_term(run, share.node,
                 [&](const Term& term, AdapterRun& adapter) { term.input_gradient(run, adapter, gradient); });
       segments.insert(segments.end(), gradient.segments.begin(), gradient.segments.end());
     }
-    if (segments.empty()) return run.launch(Cast{run.tokens * in, run.at<float>(s.residual), dx.data.as<uint16_t>()});
+    if (segments.empty())
+      return run.launch(Cast{run.tokens * in, run.at<float>(s[Role::part]), dx.data.as<uint16_t>()});
     Output to{dx};
-    if (const int from = s.accumulate ? s.dx : s.residual; from >= 0) {
+    if (const int from = s.accumulate ? s[Role::dx] : s[Role::part]; from >= 0) {
       const Matrix residual = run.matrix(from);
       to.residual = residual.data.as<float>();
       to.residual_ld = residual.ld;
@@ -161,26 +168,27 @@ void run_input_gradient(Run& run, const Step& s) {
   }
 }
 
-/// dy -> dx, as an operand
+/// dy -> dy_cast
 void run_gradient_cast(Run& run, const Step& s) {
-  run.launch(GatherRows{run.tokens, run.cols(run.node(s).out), run.matrix(s.dy), {}, run.matrix(s.dx)});
+  run.launch(
+      GatherRows{run.tokens, run.cols(run.node(s).out), run.matrix(s[Role::dy]), {}, run.matrix(s[Role::dy_cast])});
 }
 
 /// x, dy -> adds to the gradients of its weight and bias
 void run_weight_gradient(Run& run, const Step& s) {
   const Node& node = run.node(s);
   const int64_t out = run.cols(node.out);
-  const Matrix dy = run.matrix(s.dy);
-  if (s.x >= 0)
-    run.add_weight_gradient(dy, run.tokens, out, run.matrix(s.x), run.cols(node.inputs[0]),
+  const Matrix dy = run.matrix(s[Role::dy]);
+  if (s[Role::x] >= 0)
+    run.add_weight_gradient(dy, run.tokens, out, run.matrix(s[Role::x]), run.cols(node.inputs[0]),
                             run.weight_gradient(node.weight));
   if (const Ptr<float> bias = run.weight_gradient(node.bias)) run.launch(BiasGradient{run.tokens, out, dy, bias});
 }
 
-constexpr StepKind kForward{"linear", run_forward, false, RowsOf::text};
-constexpr StepKind kInputGradient{"linear_input_gradient", run_input_gradient};
-constexpr StepKind kGradientCast{"gradient_cast", run_gradient_cast};
-constexpr StepKind kWeightGradient{"weight_gradient", run_weight_gradient};
+constexpr StepKind kForward{"linear", roles<ProductRole>, run_forward, false, RowsOf::text};
+constexpr StepKind kInputGradient{"linear_input_gradient", roles<Role>, run_input_gradient};
+constexpr StepKind kGradientCast{"gradient_cast", roles<Role>, run_gradient_cast};
+constexpr StepKind kWeightGradient{"weight_gradient", roles<Role>, run_weight_gradient};
 
 /// Width of the operands that the terms of a linear make of x; 0 for none.
 int64_t hidden_cols(const Planner& plan, int index) {
@@ -231,22 +239,24 @@ Step forward_step(Planner& plan, int index, Phase phase, int tail) {
   const Node& node = plan.node(index);
   const bool scaled = has_magnitude(plan.sites(index));
   Step step = plan.step(kForward, phase, index);
-  step.x = plan.value(node.inputs[0]);
+  step[ProductRole::x] = plan.value(node.inputs[0]);
+  int& y = step[ProductRole::y];
   if (scaled && phase == Phase::forward) plan_norms(plan, index);
   if (node.residual >= 0) {
-    step.residual = plan.value(node.residual);
-    if (plan.may_overwrite(node.residual, index, phase)) plan.place_value(node.out, step.y = step.residual);
+    const int residual = step[ProductRole::residual] = plan.value(node.residual);
+    if (plan.may_overwrite(node.residual, index, phase)) plan.place_value(node.out, y = residual);
   }
-  if (step.y < 0) step.y = plan.make_value(node.out, node.path);
-  step.writes = {step.y};
+  if (y < 0) y = plan.make_value(node.out, node.path);
+  step.writes = {y};
   if (const int64_t width = hidden_cols(plan, index); width > 0) {
-    step.tail = tail;
-    if (tail >= 0) step.writes.push_back(tail);
+    step[ProductRole::tail] = tail;
+    if (tail >= 0) step.by_rank.push_back(tail);
     // The tail is shared, so its content is copied for the backward pass unless this linear runs again there.
     const bool keeps = plan.training() && (tail < 0 || phase != Phase::forward || !plan.runs_again(index));
-    if (keeps) step.writes.push_back(step.aux = plan.hidden(index, width));
+    if (keeps) step.by_rank.push_back(step[ProductRole::hidden] = plan.hidden(index, width));
+    step.writes.insert(step.writes.end(), step.by_rank.begin(), step.by_rank.end());
   }
-  if (scaled) step.writes.push_back(step.x2 = unscaled_output(plan, index, phase, step.y));
+  if (scaled) step.writes.push_back(step[ProductRole::unscaled] = unscaled_output(plan, index, phase, y));
   step.by_row = multiplies_by_row(plan, index);
   plan.read_weight(step, index);
   return step;
@@ -268,10 +278,10 @@ void forward(Planner& plan, int index, Phase phase) {
   for (const int member : group_of(plan, index)) group.push_back(forward_step(plan, member, phase, tail));
   if (group.size() == 1) return plan.push(std::move(group.front()));
   Step step = plan.step(kForward, phase, index);
-  step.x = group.front().x;
+  step[ProductRole::x] = group.front()[ProductRole::x];
   std::vector<int> outputs;
   for (const Step& each : group) {
-    outputs.push_back(each.x2 >= 0 ? each.x2 : each.y);
+    outputs.push_back(each[each[ProductRole::unscaled] >= 0 ? ProductRole::unscaled : ProductRole::y]);
     step.multiply_adds += each.multiply_adds;
     step.writes.insert(step.writes.end(), each.writes.begin(), each.writes.end());
     step.weights.insert(step.weights.end(), each.weights.begin(), each.weights.end());
@@ -298,22 +308,22 @@ void emit_input_gradient(Planner& plan, int value, std::vector<GradientTerm> sha
   const bool residual = plan.dtype(value) == DType::f32;
   Step step = plan.step(kInputGradient, Phase::backward, shares.front().node);
   step.accumulate = plan.gradient(value) >= 0;
-  step.residual = plan.gradient_part(value);
-  if (step.accumulate && (!residual || step.residual >= 0))
+  step[Role::part] = plan.gradient_part(value);
+  if (step.accumulate && (!residual || step[Role::part] >= 0))
     fail("UNSUPPORTED", path, ": its input is also read by nodes that are not linear");
   // In fp32 the products of the base are added in place.
-  if (step.residual >= 0 && residual) plan.give_gradient(value, step.residual);
+  if (step[Role::part] >= 0 && residual) plan.give_gradient(value, step[Role::part]);
   if (plan.gradient(value) < 0) plan.make_gradient(value, "gradient of " + path + " input");
-  step.dx = plan.gradient(value);
+  step[Role::dx] = plan.gradient(value);
   // A linear whose share was made apart, as a part, has none left.
   std::erase_if(shares, [](const GradientTerm& share) { return share.dy < 0; });
-  if (shares.empty() && step.dx == step.residual) return;
-  if (shares.empty()) plan.keep_dense(step.dx);
+  if (shares.empty() && step[Role::dx] == step[Role::part]) return;
+  if (shares.empty()) plan.keep_dense(step[Role::dx]);
   step.terms = std::move(shares);
   lay_beside(plan, path, step.terms);
-  plan.expect_unread(step.dx, path);
+  plan.expect_unread(step[Role::dx], path);
   for (const GradientTerm& share : step.terms) plan.read_weight(step, share.node);
-  step.writes = {step.dx};
+  step.writes = {step[Role::dx]};
   plan.push(std::move(step));
 }
 
@@ -325,9 +335,9 @@ void weight_backward(Planner& plan, int index, int dy) {
   if (step.adds.empty()) return;
   if (has_magnitude(plan.sites(index)))
     fail("UNSUPPORTED", "adapter at ", node.path, ": a magnitude cannot be combined with a trained weight or bias");
-  step.dy = dy;
+  step[Role::dy] = dy;
   step.multiply_adds = plan.products(index);
-  if (plan.trained_weight(node.weight) >= 0) step.x = plan.materialize(node.inputs[0]);
+  if (plan.trained_weight(node.weight) >= 0) step[Role::x] = plan.materialize(node.inputs[0]);
   plan.touch(step, index);
   plan.push(std::move(step));
 }
@@ -338,10 +348,10 @@ int gradient_operand(Planner& plan, int index, int dy) {
   const int out = plan.node(index).out;
   if (!plan.joins_operands() || plan.dtype(out) == plan.operand()) return dy;
   Step step = plan.step(kGradientCast, Phase::backward, index);
-  step.dy = dy;
-  step.dx = plan.add_buffer(plan.node(index).path + " gradient as an operand", Category::activations, plan.operand(),
-                            RowKind::tokens, plan.cols(out));
-  const int made = step.dx;
+  step[Role::dy] = dy;
+  const int made = step[Role::dy_cast] =
+      plan.add_buffer(plan.node(index).path + " gradient as an operand", Category::activations, plan.operand(),
+                      RowKind::tokens, plan.cols(out));
   step.writes = {made};
   plan.push(std::move(step));
   return made;

@@ -10,6 +10,14 @@
 namespace lowrank {
 namespace lm_head_op {
 
+/// Buffers of its steps.
+enum class Role : uint8_t {
+  x = slot::x,
+  rows = slot::x2,  // gathered from x, and then gradients at them
+  logits = slot::y,
+  dx = slot::dx,
+};
+
 void shape(const NodeCheck& check) {
   check.weight(check.node.weight, check.graph.labels, check.input().cols);
   check.expect_operands();
@@ -25,8 +33,8 @@ int64_t chunk_rows(int64_t vocab, int64_t head_rows, int64_t bytes) {
 }
 
 void gather(Run& run, const Step& s) {
-  run.launch(GatherRows{run.head_rows, run.cols(run.node(s).inputs[0]), run.matrix(s.x),
-                        run.at<int32_t>(run.plan.head_index), run.matrix(s.x2)});
+  run.launch(GatherRows{run.head_rows, run.cols(run.node(s).inputs[0]), run.matrix(s[Role::x]),
+                        run.at<int32_t>(run.plan.head_index), run.matrix(s[Role::rows])});
 }
 
 /// out[rows, vocab] = x head^T, from the last slice of the vocabulary to the first, which the gradient begins with.
@@ -66,33 +74,33 @@ void input_gradient(Run& run, const Matrix& grad, int64_t rows, const Factor& he
 /// The parts of the loss that a step makes.
 enum class Part : uint8_t { whole, losses, gradients };
 
-/// Forms the logits of rows gathered in x2 in y, a chunk at a time, for their losses and, in training, gradients: those
-/// of x2 take the place of its rows, which are then scattered to dx.
+/// Forms the logits of the gathered rows, a chunk at a time, for their losses and, in training, gradients: those take
+/// the place of the rows and are then scattered to dx.
 void run_part(Run& run, const Step& s, Part part) {
   const Node& n = run.node(s);
   const Plan& plan = run.plan;
   const Factor head = run.weight(n.weight);
   const int64_t width = head.cols, vocab = head.rows, element = size_of(run.operand());
-  const bool back = s.dx >= 0;
+  const bool back = s[Role::dx] >= 0;
   const Ptr<float> own = part == Part::losses ? Ptr<float>() : run.weight_gradient(n.weight);
   if (part != Part::gradients) gather(run, s);
-  if (back) run.clear(s.dx);
+  if (back) run.clear(s[Role::dx]);
   for (int64_t begin = 0; begin < run.head_rows; begin += plan.head_chunk) {
     const int64_t rows = std::min(plan.head_chunk, run.head_rows - begin);
     const auto of_rows = [&](int buffer) { return buffer < 0 ? Ptr<float>() : run.at<float>(buffer) + begin; };
-    const Matrix chunk = run.matrix(s.x2).rows(begin);
-    logits(run, chunk, rows, head, run.at<float>(s.y));
+    const Matrix chunk = run.matrix(s[Role::rows]).rows(begin);
+    logits(run, chunk, rows, head, run.at<float>(s[Role::logits]));
     if (plan.head_hits >= 0 && part != Part::gradients)
       run.launch(LabelHits{rows,
                            vocab,
-                           {run.at(s.y), DType::f32, vocab},
+                           {run.at(s[Role::logits]), DType::f32, vocab},
                            run.at<int32_t>(plan.head_labels) + begin,
                            of_rows(plan.head_hits)});
     // The gradient takes the place of the logits, its rows starting where theirs do.
-    const Matrix grad{back || own ? run.at(s.y) : Ptr<std::byte>(), run.operand(), vocab * 4 / element};
+    const Matrix grad{back || own ? run.at(s[Role::logits]) : Ptr<std::byte>(), run.operand(), vocab * 4 / element};
     run.launch(CrossEntropy{rows,
                             vocab,
-                            {run.at(s.y), DType::f32, vocab},
+                            {run.at(s[Role::logits]), DType::f32, vocab},
                             run.at<int32_t>(plan.head_labels) + begin,
                             run.loss_scale,
                             of_rows(plan.head_losses),
@@ -106,25 +114,25 @@ void run_part(Run& run, const Step& s, Part part) {
     if (back) input_gradient(run, grad, rows, head, chunk);
   }
   if (back)
-    run.launch(
-        ScatterAddRows{run.head_rows, width, run.matrix(s.x2), run.at<int32_t>(plan.head_index), run.matrix(s.dx)});
+    run.launch(ScatterAddRows{run.head_rows, width, run.matrix(s[Role::rows]), run.at<int32_t>(plan.head_index),
+                              run.matrix(s[Role::dx])});
 }
 
 void run_loss(Run& run, const Step& s) { run_part(run, s, Part::whole); }
 void run_losses(Run& run, const Step& s) { run_part(run, s, Part::losses); }
 void run_gradients(Run& run, const Step& s) { run_part(run, s, Part::gradients); }
 
-/// x -> y, the logits of rows gathered in x2
+/// x -> logits of the gathered rows
 void run_logits(Run& run, const Step& s) {
   if (run.head_rows == 0) return;  // a part of a prompt, which only fills the cache
   gather(run, s);
-  logits(run, run.matrix(s.x2), run.head_rows, run.weight(run.node(s).weight), run.at<float>(s.y));
+  logits(run, run.matrix(s[Role::rows]), run.head_rows, run.weight(run.node(s).weight), run.at<float>(s[Role::logits]));
 }
 
-constexpr StepKind kLoss{"head_loss", run_loss};
-constexpr StepKind kLosses{"head_losses", run_losses};
-constexpr StepKind kGradients{"head_gradients", run_gradients};
-constexpr StepKind kLogits{"head_logits", run_logits};
+constexpr StepKind kLoss{"head_loss", roles<Role>, run_loss};
+constexpr StepKind kLosses{"head_losses", roles<Role>, run_losses};
+constexpr StepKind kGradients{"head_gradients", roles<Role>, run_gradients};
+constexpr StepKind kLogits{"head_logits", roles<Role>, run_logits};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
@@ -134,16 +142,16 @@ void forward(Planner& plan, int index, Phase phase) {
   const bool loss = options.mode != Mode::forward;
   const int trained = plan.trained_weight(node.weight);
   const int64_t chunk = chunk_rows(vocab, options.head_rows, options.logits_bytes);
-  plan.set_head_chunk(chunk);
   Step step = plan.step(!loss ? kLogits : options.two_passes ? kLosses : kLoss, phase, index);
-  step.x = plan.value(x);
+  step[Role::x] = plan.value(x);
   // All wanted rows of a forward plan at once: they are few, and their logits are the result.
-  step.y = loss ? plan.add_buffer("logits", Category::loss, DType::f32, RowKind::fixed, chunk * vocab)
-                : plan.add_buffer("logits", Category::loss, DType::f32, RowKind::head, vocab);
+  step[Role::logits] = loss ? plan.add_buffer("logits", Category::loss, DType::f32, RowKind::fixed, chunk * vocab)
+                            : plan.add_buffer("logits", Category::loss, DType::f32, RowKind::head, vocab);
+  plan.set_logits(step[Role::logits], chunk);
   // The gathered rows; in training the gradient of each chunk then takes the place of its rows.
-  step.x2 = plan.add_buffer("gathered rows", Category::loss, plan.operand(), RowKind::head, width);
+  step[Role::rows] = plan.add_buffer("gathered rows", Category::loss, plan.operand(), RowKind::head, width);
   step.losses = loss;
-  if (!loss) step.writes = {step.y};
+  if (!loss) step.writes = {step[Role::logits]};
   if (plan.plan().copies[node.weight].adapter < 0) step.sliced_weight = node.weight;
   const double product =
       static_cast<double>(options.head_rows) * static_cast<double>(width) * static_cast<double>(vocab);
@@ -155,12 +163,13 @@ void forward(Planner& plan, int index, Phase phase) {
     step.kind = &kGradients;
     step.losses = false;
     step.weighted = true;
-    step.writes = {step.x2};
+    step.writes = {step[Role::rows]};
   }
   if (plan.training() && plan.needs_gradient(x))
-    step.writes.push_back(step.dx = plan.make_gradient(x, "gradient of " + node.path + " input"));
+    step.writes.push_back(step[Role::dx] = plan.make_gradient(x, "gradient of " + node.path + " input"));
   if (trained >= 0) step.adds = {trained};
-  step.multiply_adds += ((step.dx >= 0) + (trained >= 0)) * product;
+  step.slices_again = step[Role::dx] >= 0;
+  step.multiply_adds += ((step[Role::dx] >= 0) + (trained >= 0)) * product;
   plan.touch(step, index);
   plan.push(std::move(step));
 }

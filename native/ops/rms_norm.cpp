@@ -9,6 +9,15 @@
 namespace lowrank {
 namespace rms_norm_op {
 
+/// Buffers of its steps.
+enum class Role : uint8_t {
+  x = slot::x,
+  y = slot::y,
+  rstd = slot::aux,  // f32 [T, groups], 1 / rms
+  dy = slot::dy,
+  dx = slot::dx,
+};
+
 /// An operand's columns are normalized in groups if the number of weights divides them.
 void shape(const NodeCheck& check) {
   const GraphValue& x = check.input();
@@ -42,32 +51,33 @@ Ptr<float> gain(Run& run, const Node& n) {
   return made;
 }
 
-/// x -> y, aux = rstd
+/// x -> y, rstd
 void run_forward(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(RmsNorm{run.tokens, groups(run.graph, n), group(run.graph, n), run.matrix(s.x), gain(run, n), n.eps,
-                     run.matrix(s.y), run.at<float>(s.aux)});
+  run.launch(RmsNorm{run.tokens, groups(run.graph, n), group(run.graph, n), run.matrix(s[Role::x]), gain(run, n), n.eps,
+                     run.matrix(s[Role::y]), run.at<float>(s[Role::rstd])});
 }
 
-/// x, aux, dy -> adds to dx, or replaces dy
+/// x, rstd, dy -> adds to dx, or replaces dy
 void run_backward(Run& run, const Step& s) {
   const Node& n = run.node(s);
-  run.launch(RmsNormBackward{run.tokens, groups(run.graph, n), group(run.graph, n), run.matrix(s.dy), run.matrix(s.x),
-                             gain(run, n), run.at<float>(s.aux), run.matrix(s.dx)});
+  run.launch(RmsNormBackward{run.tokens, groups(run.graph, n), group(run.graph, n), run.matrix(s[Role::dy]),
+                             run.matrix(s[Role::x]), gain(run, n), run.at<float>(s[Role::rstd]),
+                             run.matrix(s[Role::dx])});
 }
 
-/// x, aux, dy -> adds to the gradient of the weight
+/// x, rstd, dy -> adds to the gradient of the weight
 void run_gradient(Run& run, const Step& s) {
   const Node& n = run.node(s);
   const int64_t in_row = groups(run.graph, n);
-  const Ptr<float> rstd = scaled(run, run.at<float>(s.aux), run.tokens * in_row, n.scale);
-  run.launch(NormGradient{run.tokens, in_row, group(run.graph, n), run.matrix(s.dy), run.matrix(s.x), rstd,
-                          run.weight_gradient(n.weight)});
+  const Ptr<float> rstd = scaled(run, run.at<float>(s[Role::rstd]), run.tokens * in_row, n.scale);
+  run.launch(NormGradient{run.tokens, in_row, group(run.graph, n), run.matrix(s[Role::dy]), run.matrix(s[Role::x]),
+                          rstd, run.weight_gradient(n.weight)});
 }
 
-constexpr StepKind kForward{RmsNorm::kName, run_forward};
-constexpr StepKind kBackward{RmsNormBackward::kName, run_backward};
-constexpr StepKind kGradient{NormGradient::kName, run_gradient};
+constexpr StepKind kForward{RmsNorm::kName, roles<Role>, run_forward};
+constexpr StepKind kBackward{RmsNormBackward::kName, roles<Role>, run_backward};
+constexpr StepKind kGradient{NormGradient::kName, roles<Role>, run_gradient};
 
 /// The residual stream has other readers; an operand is the norm's own.
 bool is_operand(const Planner& plan, int value) { return plan.graph().values[value].type == ValueType::operand; }
@@ -76,17 +86,17 @@ void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   const int x = node.inputs[0];
   Step step = plan.step(kForward, phase, index);
-  step.x = plan.value(x);
+  step[Role::x] = plan.value(x);
   if (is_operand(plan, x) && plan.may_overwrite(x, index, phase))
-    plan.place_value(node.out, step.y = step.x);
+    plan.place_value(node.out, step[Role::y] = step[Role::x]);
   else
-    step.y = plan.make_value(node.out, node.path);
+    step[Role::y] = plan.make_value(node.out, node.path);
   int& rstd = plan.part(index);
   if (rstd < 0)
     rstd = plan.add_buffer(node.path + " rstd", Category::activations, DType::f32, RowKind::tokens,
                            groups(plan.graph(), node));
-  step.aux = rstd;
-  step.writes = {step.y, step.aux};
+  step[Role::rstd] = rstd;
+  step.writes = {step[Role::y], step[Role::rstd]};
   plan.touch(step, index);
   plan.push(std::move(step));
 }
@@ -96,29 +106,25 @@ void backward(Planner& plan, int index, int dy) {
   const int x = node.inputs[0];
   if (const int trained = plan.trained_weight(node.weight); trained >= 0) {
     Step step = plan.step(kGradient, Phase::backward, index);
-    step.x = plan.materialize(x);
-    step.aux = plan.materialize_part(index);
-    step.dy = dy;
+    step[Role::x] = plan.materialize(x);
+    step[Role::rstd] = plan.materialize_part(index);
+    step[Role::dy] = dy;
     step.adds = {trained};
     plan.touch(step, index);
     plan.push(std::move(step));
   }
   if (!plan.needs_gradient(x)) return;
-  if (is_operand(plan, x)) {
+  if (is_operand(plan, x))
     plan.give_gradient(x, dy);
-  } else if (plan.gradient(x) < 0) {
-    Step zero = plan.step(kZero, Phase::backward, index);
-    zero.dx = plan.make_gradient(x, "gradient of " + node.path + " input");
-    zero.writes = {zero.dx};
-    plan.push(std::move(zero));
-  }
+  else
+    plan.start_gradient(x, index);
   plan.expect_unread(plan.gradient(x), node.path);
   Step step = plan.step(kBackward, Phase::backward, index);
-  step.x = plan.materialize(x);
-  step.aux = plan.materialize_part(index);
-  step.dy = dy;
-  step.dx = plan.gradient(x);
-  step.writes = {step.dx};
+  step[Role::x] = plan.materialize(x);
+  step[Role::rstd] = plan.materialize_part(index);
+  step[Role::dy] = dy;
+  step[Role::dx] = plan.gradient(x);
+  step.writes = {step[Role::dx]};
   plan.touch(step, index);
   plan.push(std::move(step));
 }

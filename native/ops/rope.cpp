@@ -9,6 +9,12 @@
 namespace lowrank {
 namespace rope_op {
 
+/// Buffers of its steps.
+enum class Role : uint8_t {
+  y = slot::y,    // rotated in place
+  dx = slot::dx,  // and back
+};
+
 void shape(const NodeCheck& check) {
   const Node& node = check.node;
   const int64_t cols = check.input().cols;
@@ -39,12 +45,12 @@ void rotate(Run& run, const Step& s, int buffer, bool inverse) {
 }
 
 /// y in place
-void run_forward(Run& run, const Step& s) { rotate(run, s, s.y, false); }
+void run_forward(Run& run, const Step& s) { rotate(run, s, s[Role::y], false); }
 /// dx in place
-void run_backward(Run& run, const Step& s) { rotate(run, s, s.dx, true); }
+void run_backward(Run& run, const Step& s) { rotate(run, s, s[Role::dx], true); }
 
-constexpr StepKind kForward{"rope", run_forward};
-constexpr StepKind kBackward{"rope_backward", run_backward};
+constexpr StepKind kForward{"rope", roles<Role>, run_forward};
+constexpr StepKind kBackward{"rope_backward", roles<Role>, run_backward};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
@@ -52,16 +58,16 @@ void forward(Planner& plan, int index, Phase phase) {
   if (plan.graph().consumers[x].size() != 1)
     fail("UNSUPPORTED", "rope at ", node.path, ": its input, which it overwrites, has other readers");
   Step step = plan.step(kForward, phase, index);
-  step.y = plan.value(x);
-  step.writes = {step.y};
+  step[Role::y] = plan.value(x);
+  step.writes = {step[Role::y]};
   plan.forget(x);
-  plan.place_value(node.out, step.y);
+  plan.place_value(node.out, step[Role::y]);
   plan.push(std::move(step));
 }
 
 void backward(Planner& plan, int index, int dy) {
   Step step = plan.step(kBackward, Phase::backward, index);
-  step.dx = dy;
+  step[Role::dx] = dy;
   step.writes = {dy};
   plan.push(std::move(step));
   plan.give_gradient(plan.node(index).inputs[0], dy);

@@ -10,6 +10,14 @@
 namespace lowrank {
 namespace short_conv_op {
 
+/// Buffers of its steps.
+enum class Role : uint8_t {
+  x = slot::x,
+  y = slot::y,
+  dy = slot::dy,
+  dx = slot::dx,
+};
+
 constexpr int64_t kMostTaps = 32;
 constexpr int64_t kBlock = state_block(Op::short_conv);
 static_assert(kBlock == state_block(Op::silu_conv));
@@ -59,10 +67,10 @@ ConvWeights weights(const Run& run, const Node& n) {
 void run_forward(Run& run, const Step& s) {
   const Node& n = run.node(s);
   const ConvWeights conv = weights(run, n);
-  const Matrix x = run.matrix(s.x);
+  const Matrix x = run.matrix(s[Role::x]);
   const Ptr<int32_t> positions = run.at<int32_t>(run.plan.positions);
   const Matrix earlier = keeps(run.graph, n, run.plan.options) ? kept(run, s.node) : Matrix{};
-  run.launch(ShortConv{run.tokens, conv, x, positions, earlier, run.matrix(s.y)});
+  run.launch(ShortConv{run.tokens, conv, x, positions, earlier, run.matrix(s[Role::y])});
 }
 
 /// x -> the inputs that later calls need
@@ -71,50 +79,50 @@ void run_keep(Run& run, const Step& s) {
   const int64_t cols = channels(run.graph, n);
   const auto count = static_cast<int32_t>(taps(run.graph, n) - 1);
   const Matrix earlier = kept(run, s.node);
-  run.launch(KeepConvInputs{run.tokens, run.past, gated(n), cols, count, kBlock, run.matrix(s.x),
+  run.launch(KeepConvInputs{run.tokens, run.past, gated(n), cols, count, kBlock, run.matrix(s[Role::x]),
                             run.at<int32_t>(run.plan.positions), earlier,
                             earlier.rows(count * (1 + run.past / kBlock))});
 }
 
 /// dy, or if the convolution is not gated the gradient of conv(x), in the step's workspace
 Matrix gradient(Run& run, const Step& s, const ConvWeights& conv) {
-  if (conv.gated) return run.matrix(s.dy);
+  if (conv.gated) return run.matrix(s[Role::dy]);
   const Matrix dconv = run.take_operand(conv.cols);
-  run.launch(
-      SiluConvSlope{run.tokens, conv, run.matrix(s.x), run.at<int32_t>(run.plan.positions), run.matrix(s.dy), dconv});
+  run.launch(SiluConvSlope{run.tokens, conv, run.matrix(s[Role::x]), run.at<int32_t>(run.plan.positions),
+                           run.matrix(s[Role::dy]), dconv});
   return dconv;
 }
 
 /// x, dy -> dx
 void run_backward(Run& run, const Step& s) {
   const ConvWeights conv = weights(run, run.node(s));
-  run.launch(ShortConvBackward{run.tokens, conv, run.matrix(s.x), run.at<int32_t>(run.plan.positions),
-                               gradient(run, s, conv), run.matrix(s.dx)});
+  run.launch(ShortConvBackward{run.tokens, conv, run.matrix(s[Role::x]), run.at<int32_t>(run.plan.positions),
+                               gradient(run, s, conv), run.matrix(s[Role::dx])});
 }
 
 /// x, dy -> adds to the gradients of weight and bias
 void run_gradient(Run& run, const Step& s) {
   const Node& n = run.node(s);
   const ConvWeights conv = weights(run, n);
-  run.launch(ShortConvGradient{run.tokens, conv, run.matrix(s.x), run.at<int32_t>(run.plan.positions),
+  run.launch(ShortConvGradient{run.tokens, conv, run.matrix(s[Role::x]), run.at<int32_t>(run.plan.positions),
                                gradient(run, s, conv), run.weight_gradient(n.weight), run.weight_gradient(n.bias)});
 }
 
 // Both operations have the same steps.
-constexpr StepKind kForward{"short_conv", run_forward};
-constexpr StepKind kKeep{"short_conv_keep", run_keep, true};
-constexpr StepKind kBackward{"short_conv_backward", run_backward};
-constexpr StepKind kGradient{"short_conv_gradient", run_gradient};
+constexpr StepKind kForward{"short_conv", roles<Role>, run_forward};
+constexpr StepKind kKeep{"short_conv_keep", roles<Role>, run_keep, true};
+constexpr StepKind kBackward{"short_conv_backward", roles<Role>, run_backward};
+constexpr StepKind kGradient{"short_conv_gradient", roles<Role>, run_gradient};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   Step step = plan.step(kForward, phase, index);
-  step.x = plan.value(node.inputs[0]);
-  step.y = plan.make_value(node.out, node.path);
-  step.writes = {step.y};
+  step[Role::x] = plan.value(node.inputs[0]);
+  step[Role::y] = plan.make_value(node.out, node.path);
+  step.writes = {step[Role::y]};
   plan.touch(step, index);
   Step keep = plan.step(kKeep, phase, index);
-  keep.x = step.x;
+  keep[Role::x] = step[Role::x];
   plan.push(std::move(step));
   if (!keeps(plan.graph(), node, plan.options())) return;
   plan.touch(keep, index);
@@ -128,17 +136,17 @@ void backward(Planner& plan, int index, int dy) {
   for (const int weight : {node.weight, node.bias})
     if (const int trained = plan.trained_weight(weight); trained >= 0) gradient.adds.push_back(trained);
   if (!gradient.adds.empty()) {
-    gradient.x = plan.materialize(x);
-    gradient.dy = dy;
+    gradient[Role::x] = plan.materialize(x);
+    gradient[Role::dy] = dy;
     plan.touch(gradient, index);
     plan.push(std::move(gradient));
   }
   if (!plan.needs_gradient(x)) return;
   Step step = plan.step(kBackward, Phase::backward, index);
-  step.x = plan.materialize(x);
-  step.dy = dy;
-  step.dx = plan.make_gradient(x, "gradient of " + node.path + " input");
-  step.writes = {step.dx};
+  step[Role::x] = plan.materialize(x);
+  step[Role::dy] = dy;
+  step[Role::dx] = plan.make_gradient(x, "gradient of " + node.path + " input");
+  step.writes = {step[Role::dx]};
   plan.touch(step, index);
   plan.push(std::move(step));
 }

@@ -9,6 +9,13 @@
 namespace lowrank {
 namespace slice_op {
 
+/// Buffers of its steps.
+enum class Role : uint8_t {
+  x = slot::x,
+  y = slot::y,
+  dx = slot::dx,
+};
+
 /// Parts of the input that the columns are taken from.
 int64_t parts(const Node& node) { return node.heads > 0 ? node.heads : 1; }
 
@@ -45,23 +52,23 @@ void copy(Run& run, const Node& n, int whole, int part, bool back) {
 }
 
 /// x -> y
-void run_forward(Run& run, const Step& s) { copy(run, run.node(s), s.x, s.y, false); }
+void run_forward(Run& run, const Step& s) { copy(run, run.node(s), s[Role::x], s[Role::y], false); }
 
 /// gradients of all slices (terms) -> dx
 void run_join(Run& run, const Step& s) {
-  for (const GradientTerm& slice : s.terms) copy(run, run.graph.nodes[slice.node], s.dx, slice.dy, true);
+  for (const GradientTerm& slice : s.terms) copy(run, run.graph.nodes[slice.node], s[Role::dx], slice.dy, true);
 }
 
-constexpr StepKind kForward{"slice", run_forward};
-constexpr StepKind kJoin{"slice_backward", run_join};
+constexpr StepKind kForward{"slice", roles<Role>, run_forward};
+constexpr StepKind kJoin{"slice_backward", roles<Role>, run_join};
 
 void forward(Planner& plan, int index, Phase phase) {
   const Node& node = plan.node(index);
   Step step = plan.step(kForward, phase, index);
-  step.x = plan.value(node.inputs[0]);
-  step.y = plan.make_value(node.out, node.path);
-  keep_parts(plan, node, step.x, step.y);
-  step.writes = {step.y};
+  step[Role::x] = plan.value(node.inputs[0]);
+  step[Role::y] = plan.make_value(node.out, node.path);
+  keep_parts(plan, node, step[Role::x], step[Role::y]);
+  step.writes = {step[Role::y]};
   plan.push(std::move(step));
 }
 
@@ -77,10 +84,10 @@ void emit_join(Planner& plan, int value, std::vector<GradientTerm> slices) {
   }
   if (end != 0) fail("UNSUPPORTED", path, ": the slices of its input do not make up the whole of it, in order");
   Step step = plan.step(kJoin, Phase::backward, slices.front().node);
-  step.dx = plan.make_gradient(value, "gradient of the input of " + path);
-  for (const GradientTerm& slice : slices) keep_parts(plan, plan.node(slice.node), step.dx, slice.dy);
+  step[Role::dx] = plan.make_gradient(value, "gradient of the input of " + path);
+  for (const GradientTerm& slice : slices) keep_parts(plan, plan.node(slice.node), step[Role::dx], slice.dy);
   step.terms = std::move(slices);
-  step.writes = {step.dx};
+  step.writes = {step[Role::dx]};
   plan.push(std::move(step));
 }
 

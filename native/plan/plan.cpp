@@ -57,31 +57,27 @@ std::vector<int64_t> Plan::peak_rows() const {
 
 std::string Plan::steps_text(const Graph& graph) const {
   std::ostringstream text;
-  const auto role = [&](const char* name, int64_t id) {
+  const auto named = [&](const char* name, int64_t id) {
     if (id >= 0) text << ' ' << name << '=' << id;
   };
   for (size_t i = 0; i < steps.size(); ++i) {
     const Step& s = steps[i];
     text << i << ' ' << name_of(s.phase) << ' ' << s.kind->name;
     if (s.node >= 0) text << ' ' << graph.nodes[s.node].path;
-    const std::pair<const char*, int> roles[] = {
-        {"x", s.x},   {"x2", s.x2}, {"y", s.y},   {"aux", s.aux},   {"residual", s.residual},
-        {"q", s.q},   {"k", s.k},   {"v", s.v},   {"dy", s.dy},     {"dx", s.dx},
-        {"dq", s.dq}, {"dk", s.dk}, {"dv", s.dv}, {"tail", s.tail}, {"workspace", s.workspace}};
-    for (const auto& [name, id] : roles) role(name, id);
+    for (size_t at = 0; at < s.buffers.size(); ++at) named(slot::kNames[at], s.buffers[at]);
+    named("workspace", s.workspace);
     for (const GradientTerm& term : s.terms) {
       text << " + " << graph.nodes[term.node].path;
-      role("dy", term.dy);
-      role("dh", term.dh);
+      named("dy", term.dy);
+      named("dh", term.dh);
     }
     for (const Step& each : s.group) {
       text << " + " << graph.nodes[each.node].path;
-      role("y", each.y);
-      role("aux", each.aux);
+      for (const slot::Slot at : {slot::y, slot::aux}) named(slot::kNames[at], each.buffers[at]);
     }
-    for (const int id : s.gradients) role("gradient", id);
-    role("offset", s.offset);
-    role("parameter", s.parameter);
+    for (const int id : s.gradients) named("gradient", id);
+    named("offset", s.offset);
+    named("parameter", s.parameter);
     if (s.accumulate) text << " accumulates";
     text << '\n';
   }

@@ -71,6 +71,7 @@ struct Plan {
   int64_t state_bytes = 0;             // kept by nodes between calls
   std::vector<int64_t> state_offsets;  // of each node's share of them
   int64_t offloaded_bytes = 0;         // size of the file
+  int logits = -1;                     // buffer of the head
   int64_t head_chunk = 0;              // rows of logits held at once
   int peak_step = 0;                   // step at which arena use peaks
   bool updates = false;                // whether parameters are updated in the backward pass; see plan/updates.h

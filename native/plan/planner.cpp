@@ -165,15 +165,23 @@ void Planner::give_gradient(int v, int buffer) {
   gradient_[v] = buffer;
 }
 
-void Planner::make_gradient_part(Step& step, int v, const std::string& maker) {
-  if (!needs_gradient_[v]) return;
+void Planner::start_gradient(int v, int node) {
+  if (gradient_[v] >= 0) return;
+  Step zero = step(kZero, Phase::backward, node);
+  const int made = zero[PlanRole::zeroed] = make_gradient(v, "gradient of " + graph_.nodes[node].path + " input");
+  zero.writes = {made};
+  push(std::move(zero));
+}
+
+int Planner::make_gradient_part(Step& step, int v, const std::string& maker) {
+  if (!needs_gradient_[v]) return -1;
   step.accumulate = gradient_part_[v] >= 0;
   if (!step.accumulate)
     gradient_part_[v] = add_buffer("gradient of " + graph_.nodes[step.node].path + " input by " + maker,
                                    Category::activations, DType::f32, RowKind::tokens, graph_.values[v].cols);
-  step.dx = gradient_part_[v];
-  keep_dense(step.dx);
-  step.writes.push_back(step.dx);
+  keep_dense(gradient_part_[v]);
+  step.writes.push_back(gradient_part_[v]);
+  return gradient_part_[v];
 }
 
 void Planner::expect_unread(int buffer, const std::string& path) const {
@@ -343,10 +351,10 @@ void Planner::move(const StepKind& kind, Phase phase, int v) {
   Step made = step(kind, phase, graph_.producer[v]);
   made.offset = offset_[v];
   if (&kind == &kOffload) {
-    made.x = value_buffer_[v];
+    made[PlanRole::offloaded] = value_buffer_[v];
   } else {
-    made.y = make_value(v, graph_.nodes[made.node].path + " reloaded");
-    made.writes = {made.y};
+    made[PlanRole::reloaded] = make_value(v, graph_.nodes[made.node].path + " reloaded");
+    made.writes = {value_buffer_[v]};
   }
   push(std::move(made));
 }

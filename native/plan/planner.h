@@ -73,6 +73,8 @@ class Planner {
   bool needs_gradient(int v) const { return needs_gradient_[v]; }
   int gradient(int v) const { return gradient_[v]; }
   int make_gradient(int v, const std::string& name);
+  /// Makes the gradient of an input that a node adds to, of zeros, unless another step has made it.
+  void start_gradient(int v, int node);
   /// Passes a finished buffer on to a value that has no gradient yet.
   void give_gradient(int v, int buffer);
   /// Fails if a gradient would be modified in place before all readers have used it. A residual's gradient is the same
@@ -84,8 +86,9 @@ class Planner {
   void defer(int v, const GradientTerm& share, Emit emit);
   /// The buffer with fp32 parts of the gradient of `v` to add to the product of these contributions, or -1.
   int gradient_part(int v) const { return gradient_part_[v]; }
-  /// Lets a step write or add its part of the gradient of `v` there. @param maker names the step in the buffer's name
-  void make_gradient_part(Step& step, int v, const std::string& maker);
+  /// Lets a step write or add its part of the gradient of `v` there; -1 if `v` needs none.
+  /// @param maker names the step in the buffer's name
+  int make_gradient_part(Step& step, int v, const std::string& maker);
 
   // Adapters.
   /// Sites at a node: of the trained adapter, or of all adapters.
@@ -121,7 +124,11 @@ class Planner {
   void read_weight(Step& step, int linear) const;
   /// Measures the step's workspace by running it on a device that does not compute, and appends it.
   void push(Step step);
-  void set_head_chunk(int64_t rows) { plan_.head_chunk = rows; }
+  /// @param rows held at once
+  void set_logits(int buffer, int64_t rows) {
+    plan_.logits = buffer;
+    plan_.head_chunk = rows;
+  }
 
  private:
   /// Shares of a value's gradient that wait for its other readers.

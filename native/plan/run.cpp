@@ -6,7 +6,7 @@ namespace lowrank {
 namespace {
 
 void run_zero(Run& run, const Step& s) {
-  run.clear(s.dx);
+  run.clear(s[PlanRole::zeroed]);
   if (s.parameter >= 0) run.begin_gradient(s);
 }
 void run_update(Run& run, const Step& s) { run.update(s); }
@@ -18,14 +18,16 @@ int64_t live_bytes(const Run& run, int buffer) {
 }
 
 void run_offload(Run& run, const Step& s) {
-  if (!run.counting) run.stash->put(s.offset, run.at(s.x), live_bytes(run, s.x));
+  const int x = s[PlanRole::offloaded];
+  if (!run.counting) run.stash->put(s.offset, run.at(x), live_bytes(run, x));
 }
 
 /// Blocks come back in the order opposite to that in which they went, so the one before is wanted next.
 void run_reload(Run& run, const Step& s) {
   if (run.counting) return;
-  const int64_t bytes = live_bytes(run, s.y);
-  run.stash->fetch(run.at(s.y), s.offset, bytes);
+  const int y = s[PlanRole::reloaded];
+  const int64_t bytes = live_bytes(run, y);
+  run.stash->fetch(run.at(y), s.offset, bytes);
   const auto later = [&](const Step& other) { return other.kind == &kReload && &other > &s; };
   const auto next = std::find_if(run.plan.steps.begin(), run.plan.steps.end(), later);
   if (next != run.plan.steps.end()) run.stash->will_fetch(next->offset, bytes);
@@ -33,10 +35,10 @@ void run_reload(Run& run, const Step& s) {
 
 }  // namespace
 
-const StepKind kZero{"zero", run_zero};
-const StepKind kUpdate{"update", run_update, true};
-const StepKind kOffload{"offload", run_offload};
-const StepKind kReload{"reload", run_reload};
+const StepKind kZero{"zero", roles<PlanRole>, run_zero};
+const StepKind kUpdate{"update", roles<PlanRole>, run_update, true};
+const StepKind kOffload{"offload", roles<PlanRole>, run_offload};
+const StepKind kReload{"reload", roles<PlanRole>, run_reload};
 
 void Run::execute(const Step& step) {
   Layout layout = step.workspace < 0 ? Layout({}, 0) : Layout(at(step.workspace), plan.buffers[step.workspace].bytes);

@@ -2,9 +2,12 @@
 // stored as data by the operation that created it, so nothing switches over kinds of steps.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
+#include "core/error.h"
 #include "core/lists.h"
 
 namespace lowrank {
@@ -19,19 +22,42 @@ enum class RowsOf : uint8_t {
   text,  // those of one text at a time, with its adapters and its cache, unless the step is computed by row
 };
 
+/// Places of a step's buffers, as a plan's text names them. What lies in a place differs from one operation to another,
+/// so each operation names the places that it uses by an enum of its own: the roles of its steps.
+namespace slot {
+enum Slot : uint8_t { x, x2, y, aux, residual, q, k, v, dy, dx, dq, dk, dv, tail, count };
+inline constexpr std::array<const char*, count> kNames{"x", "x2", "y",  "aux", "residual", "q",  "k",
+                                                       "v", "dy", "dx", "dq",  "dk",       "dv", "tail"};
+}  // namespace slot
+
+/// Its address identifies an enum of roles. Not constant, since a linker may fold equal constants into one.
+template <class Role>
+inline char role_type = 0;
+template <class Role>
+inline constexpr const char* roles = &role_type<Role>;
+
 /// Data shared by all steps of one kind. Its address identifies the kind.
 struct StepKind {
   const char* name;                         // for dumps, times, timelines, and LOWRANK_CHECK
+  const char* roles;                        // the enum that names the buffers of its steps
   void (*run)(Run& run, const Step& step);  // computes; while planning, only counts
   bool once = false;                        // changes more than its buffers, so that no check may repeat it
   RowsOf rows = RowsOf::all;
 };
 
 // Kinds that belong to no operation.
-extern const StepKind kZero;     // dx = 0, or the gradient of `parameter` if set
-extern const StepKind kUpdate;   // dy = the complete gradient of `parameter`, with which the optimizer updates it
-extern const StepKind kOffload;  // x -> the file
-extern const StepKind kReload;   // the file -> y
+extern const StepKind kZero;     // zeroed = 0, or the gradient of `parameter` if set
+extern const StepKind kUpdate;   // the optimizer updates `parameter` with its complete gradient
+extern const StepKind kOffload;  // offloaded -> the file
+extern const StepKind kReload;   // the file -> reloaded
+
+/// Buffers of these.
+enum class PlanRole : uint8_t {
+  zeroed = slot::dx,
+  gradient = slot::dy,
+  offloaded = slot::x,
+  reloaded = slot::y,
+};
 
 /// One linear layer's contribution to an input gradient: dx += dy W + dh A.
 struct GradientTerm {
@@ -40,15 +66,13 @@ struct GradientTerm {
   int dh = -1;  // [T, rank], or -1 if no term has such an operand
 };
 
-/// Buffer ids by role; -1 means that the step does not use that role.
 struct Step {
+  Step() { buffers.fill(-1); }
+
   const StepKind* kind = nullptr;
   Phase phase = Phase::forward;
   int node = -1;
-  int x = -1, x2 = -1, y = -1, aux = -1, residual = -1;
-  int q = -1, k = -1, v = -1;
-  int dy = -1, dx = -1, dq = -1, dk = -1, dv = -1;
-  int tail = -1;  // room behind x for operands of terms
+  std::array<int, slot::count> buffers;  // ids; -1: none
   int workspace = -1;
   int64_t offset = -1;  // in the file of offloaded activations
   int parameter = -1;   // of the trained adapter: the one to update, or whose gradient starts at zero
@@ -60,8 +84,10 @@ struct Step {
 
   // Facts about the step.
   std::vector<int> writes;     // buffers it writes, except workspace, for LOWRANK_CHECK
+  std::vector<int> by_rank;    // those of them with a column for each rank in use
   std::vector<int> weights;    // base weights it multiplies with, which are then in memory as a whole
-  int sliced_weight = -1;      // base weight read one slice at a time per chunk of head rows, in reverse for dx
+  int sliced_weight = -1;      // base weight read one slice at a time per chunk of head rows, from the last one on
+  bool slices_again = false;   // reads them from the first one on, too
   bool losses = false;         // produces the losses of the head rows
   bool weighted = false;       // needs head row weights that depend on the losses
   std::vector<int> touches;    // trained parameters whose values or gradients it may use
@@ -69,10 +95,28 @@ struct Step {
   std::vector<int> gradients;  // buffers of these gradients, if in the arena
   double multiply_adds = 0;    // with base weights, at capacity; excludes adapters and attention
 
+  /// True if these are the roles of its kind.
+  template <class Role>
+  bool has() const {
+    return kind->roles == roles<Role>;
+  }
+  /// The buffer with a role, or -1. Throws Error("INTERNAL") for a role of another kind.
+  template <class Role>
+  int& operator[](Role role) {
+    expect_roles<Role>();
+    return buffers[static_cast<size_t>(role)];
+  }
+  template <class Role>
+  int operator[](Role role) const {
+    expect_roles<Role>();
+    return buffers[static_cast<size_t>(role)];
+  }
+
   template <class Visit>
   void each_buffer(Visit&& visit) const {
-    for (const int id : {x, x2, y, aux, residual, q, k, v, dy, dx, dq, dk, dv, tail, workspace})
+    for (const int id : buffers)
       if (id >= 0) visit(id);
+    if (workspace >= 0) visit(workspace);
     for (const GradientTerm& term : terms) {
       visit(term.dy);
       if (term.dh >= 0) visit(term.dh);
@@ -85,6 +129,17 @@ struct Step {
     for (const int id : writes) visit(id);
     for (const int id : gradients) visit(id);
   }
+
+ private:
+  template <class Role>
+  void expect_roles() const {
+    if (!has<Role>()) fail("INTERNAL", "a step of ", kind->name, " is asked for a buffer by a role of another kind");
+  }
 };
+
+/// The steps that are computed as one.
+inline std::span<const Step> members_of(const Step& step) {
+  return step.group.empty() ? std::span(&step, 1) : std::span(step.group);
+}
 
 }  // namespace lowrank

@@ -30,8 +30,8 @@ void place_updates(const AdapterSpec& adapter, Plan& plan) {
     step.phase = phase;
     step.node = nodes[parameter];
     step.parameter = parameter;
-    (&kind == &kZero ? step.dx : step.dy) = buffers[parameter];
-    if (&kind == &kZero) step.writes = {step.dx};
+    step[&kind == &kZero ? PlanRole::zeroed : PlanRole::gradient] = buffers[parameter];
+    if (&kind == &kZero) step.writes = {buffers[parameter]};
     steps.push_back(std::move(step));
   };
   for (int i = 0; i <= end; ++i) {

@@ -193,7 +193,7 @@ LossResult Session::evaluate(Context& context, const std::string& name, const Mi
   if (run.head_rows > p.head_chunk)
     fail("CONFIG", "the logits of ", run.head_rows, " rows are wanted, and the plan holds ", p.head_chunk,
          " at a time");
-  const auto found = run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");
+  const auto found = run.view<float>(p.logits, run.head_rows * graph().labels, "logits");
   result.logits.assign(found.begin(), found.end());
   return result;
 }
@@ -226,7 +226,7 @@ HostView<const float> Session::forward(Context& context, const std::string& name
   rewind(run, std::exchange(kept_after_, -1));
   run.run();
   kept_after_ = input.past + count;
-  return run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");
+  return run.view<float>(p.logits, run.head_rows * graph().labels, "logits");
 }
 
 void Session::check_texts(const Plan& p, const std::vector<TextInput>& texts) const {
@@ -298,7 +298,7 @@ HostView<const float> Session::decode(Context& context, const std::string& name,
   run.upload(p.head_index, rows);
   kept_after_ = -1;
   run.run(texts);
-  return run.view<float>(p.steps.back().y, run.head_rows * graph().labels, "logits");
+  return run.view<float>(p.logits, run.head_rows * graph().labels, "logits");
 }
 
 void Session::copy_cache(Context& context, const std::string& name, int64_t from, int64_t to, int64_t tokens) {

@@ -118,22 +118,17 @@ HostView<float> Executor::gradients_written() const {
   return {memory, adapter.span(AdapterArray::gradient), adapter.spec().trained_elements, "gradients"};
 }
 
-/// Columns of a buffer that a step writes: of operands of terms and of gradients at them as many as ranks are in use.
+/// Columns of a buffer that a step writes.
 int64_t Executor::written_columns(const Step& step, int buffer) const {
-  int64_t in_group = 0;
-  for (const Step& each : step.group) {
-    if (buffer == each.y || buffer == each.aux) return written_columns(each, buffer);
-    if (buffer == each.tail) in_group += written_columns(each, buffer);
+  int64_t ranks = 0;
+  for (const Step& each : members_of(step)) {
+    if (std::find(each.by_rank.begin(), each.by_rank.end(), buffer) == each.by_rank.end()) continue;
+    const std::vector<AdapterSite>& sites = plan.sites[each.node];
+    for (size_t i = 0; i < sites.size(); ++i)
+      for (const Term* term : sites[i].terms)
+        if (const int64_t rank = term->facts().rank; rank > 0) ranks += Ranks{rank}.of(adapters[i]->rank);
   }
-  if (in_group > 0) return in_group;
-  const bool ranks = buffer == step.aux || buffer == step.tail || (step.term != nullptr && buffer == step.y);
-  if (!ranks) return plan.buffers[buffer].cols;
-  int64_t cols = 0;
-  const std::vector<AdapterSite>& sites = plan.sites[step.node];
-  for (size_t i = 0; i < sites.size(); ++i)
-    for (const Term* term : sites[i].terms)
-      if (const int64_t rank = term->facts().rank; rank > 0) cols += Ranks{rank}.of(adapters[i]->rank);
-  return cols > 0 ? cols : plan.buffers[buffer].cols;
+  return ranks > 0 ? ranks : plan.buffers[buffer].cols;
 }
 
 }  // namespace lowrank

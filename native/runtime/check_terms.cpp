@@ -41,14 +41,13 @@ std::vector<float> Executor::numbers(int buffer) const {
 }
 
 bool Executor::compares_terms(const Step& step) const {
-  const bool computes = step.phase != Phase::backward && step.node >= 0 && step.term == nullptr && step.y >= 0;
-  return computes && !plan.sites[step.node].empty();
+  return step.has<ProductRole>() && step[ProductRole::y] >= 0 && !plan.sites[step.node].empty();
 }
 
 void Executor::check_terms(const Step& step) {
   // A residual may lie where the output will.
-  const std::vector<float> residual =
-      step.residual < 0 || !compares_terms(step) ? std::vector<float>() : numbers(step.residual);
+  const bool adds = compares_terms(step) && step[ProductRole::residual] >= 0;
+  const std::vector<float> residual = adds ? numbers(step[ProductRole::residual]) : std::vector<float>();
   run_step(step, context_.device);
   compare_terms(step, residual);
   for (const Step& each : step.group) compare_terms(each, {});
@@ -74,7 +73,7 @@ void Executor::compare_terms(const Step& step, const std::vector<float>& residua
     std::memcpy(values.data(), bytes.data(), bytes.size());
     return values;
   };
-  const std::vector<float> y = numbers(step.y);
+  const std::vector<float> y = numbers(step[ProductRole::y]);
   const int64_t width = cols(n.out);
   double difference = 0, norm = 0;
   const auto compare = [&](int64_t at, double expected) {
@@ -83,7 +82,8 @@ void Executor::compare_terms(const Step& step, const std::vector<float>& residua
     norm += expected * expected;
   };
   if (n.op == Op::linear) {
-    const std::vector<float> x = numbers(step.x), bias = n.bias < 0 ? std::vector<float>() : row_of(n.bias, "", 0);
+    const std::vector<float> x = numbers(step[ProductRole::x]),
+                             bias = n.bias < 0 ? std::vector<float>() : row_of(n.bias, "", 0);
     for (int64_t i = 0; i < kCompared; ++i) {
       const int64_t out = i * width / kCompared;
       const std::vector<float> row = row_of(n.weight, n.path, out);
@@ -94,7 +94,7 @@ void Executor::compare_terms(const Step& step, const std::vector<float>& residua
       }
     }
   } else {
-    const HostView<const int32_t> ids = view<int32_t>(step.x, tokens, "checked numbers");
+    const HostView<const int32_t> ids = view<int32_t>(step[ProductRole::x], tokens, "checked numbers");
     for (int64_t t = 0; t < std::min(kCompared, tokens); ++t) {
       const std::vector<float> row = row_of(n.weight, n.path, ids[t]);
       for (int64_t c = 0; c < width; ++c) compare(t * width + c, row[c]);

@@ -211,7 +211,9 @@ void Executor::expect_update(std::vector<Step>::const_iterator from) {
     trained().state().will_need(next->parameter);
 }
 
-void Executor::begin_gradient(const Step& step) { trained().place_gradient(step.parameter, at<float>(step.dx)); }
+void Executor::begin_gradient(const Step& step) {
+  trained().place_gradient(step.parameter, at<float>(step[PlanRole::zeroed]));
+}
 
 void Executor::update(const Step& step) {
   session_.model_->expect_whole();

@@ -139,7 +139,7 @@ std::vector<WeightRows> read_order(std::span<const Step> steps, const Plan& plan
       for (int64_t row = 0; row < head_rows; row += chunk) {
         for (int64_t begin = (rows - 1) / kTableRows * kTableRows; begin >= 0; begin -= kTableRows)
           order.push_back({weight, begin, std::min(rows, begin + kTableRows)});
-        if (step.dx < 0) continue;
+        if (!step.slices_again) continue;
         for (int64_t begin = 0; begin < rows; begin += kTableRows)
           order.push_back({weight, begin, std::min(rows, begin + kTableRows)});
       }

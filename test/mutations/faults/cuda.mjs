@@ -215,7 +215,7 @@ const beside = [
   fault(
     'native/adapters/term.cpp',
     'test/native/native.test.ts',
-    'if (step.tail >= 0 && step.aux >= 0) run',
+    'if (tail >= 0 && kept >= 0) run',
     'if (false) run',
     'what lies beside x is not kept for the backward pass',
     { title: 'beside each other' },

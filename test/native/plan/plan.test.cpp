@@ -7,6 +7,7 @@
 #include "backends/cpu/device.h"
 #include "check.h"
 #include "adapters/check.h"
+#include "adapters/term.h"
 #include "core/error.h"
 #include "device/null.h"
 #include "ops/ops.h"
@@ -158,6 +159,20 @@ TEST("no two buffers that live at the same time overlap in the arena") {
   }
 }
 
+TEST("a step has no buffer for a role of another operation") {
+  const Graph graph = blocks(2);
+  const AdapterSpec spec = lora(graph);
+  const Plan plan = make_plan(graph, {&spec}, options(Mode::train));
+  const auto first = [&](const char* kind) -> const Step& {
+    return *std::find_if(plan.steps.begin(), plan.steps.end(), [&](const Step& step) { return is(step, kind); });
+  };
+  const Step &linear = first("linear"), &gradient = first("linear_param_gradient");
+  CHECK(linear[ProductRole::hidden] >= 0);
+  CHECK(gradient[HiddenRole::h] >= 0);
+  CHECK_THROWS(linear[HiddenRole::h], "a step of linear is asked for a buffer by a role of another kind");
+  CHECK_THROWS(gradient[ProductRole::hidden], "a step of linear_param_gradient is asked for");
+}
+
 TEST("a buffer is written before it is read") {
   const Graph graph = blocks(4);
   for (const AdapterSpec& spec : {lora(graph), whole(graph)}) {
@@ -171,7 +186,7 @@ TEST("a buffer is written before it is read") {
         std::vector<bool> now = written;
         step.each_written([&](int id) { now[id] = true; });
         if (step.workspace >= 0) now[step.workspace] = true;
-        if (is(step, "head_loss")) now[step.x2] = now[step.y] = true;
+        if (is(step, "head_loss")) now[step.buffers[slot::x2]] = now[step.buffers[slot::y]] = true;
         step.each_buffer([&](int id) { CHECK(now[id]); });
         written = now;
       }
@@ -202,7 +217,7 @@ TEST("in the backward pass every weight is updated once, after all that uses it"
     // Embedding and head are one: its gradient begins with the loss and is whole with the last step.
     const Step& last = plan.steps.back();
     CHECK(is(last, "update") && last.parameter == 0);
-    const int first = plan.buffers[last.dy].first;
+    const int first = plan.buffers[last[PlanRole::gradient]].first;
     CHECK(is(plan.steps[first], "zero") && is(plan.steps[first + 1], "head_loss"));
     // Beside it wait those of a block's gate and up at most, and of what comes next.
     const int64_t of_block = (2 * kHidden * kWidth + kHidden) * 4;
@@ -348,15 +363,15 @@ TEST("the operand of a term lies behind the input of its linear where the device
       if (!is(whole, "linear")) continue;
       const std::vector<Step> alone = {whole};
       for (const Step& step : whole.group.empty() ? alone : whole.group) {
-        REQUIRE(step.tail >= 0);
-        const Buffer &x = plan.buffers[step.x], &tail = plan.buffers[step.tail];
+        REQUIRE(step[ProductRole::tail] >= 0);
+        const Buffer &x = plan.buffers[step[ProductRole::x]], &tail = plan.buffers[step[ProductRole::tail]];
         CHECK(tail.within >= 0 && tail.within == x.within);
         CHECK_EQ(tail.column, x.column + x.cols);
         CHECK_EQ(tail.cols, whole.group.empty() ? 4 : 8);
         // Kept apart for the backward pass, unless the linear then runs again.
         const bool again = how.recompute && step.phase == Phase::forward && graph.nodes[step.node].segment < 2 &&
                            graph.nodes[step.node].residual < 0;
-        CHECK_EQ(step.aux < 0, again);
+        CHECK_EQ(step[ProductRole::hidden] < 0, again);
       }
     }
   }
@@ -368,7 +383,7 @@ void check_groups(const Graph& graph, const AdapterSpec& spec) {
   for (const PlanOptions& how : ways) {
     const Plan plan = make_plan(JoiningSizes(), graph, {&spec}, how);
     const auto output = [&](const Step& step) -> const Buffer& {
-      return plan.buffers[step.x2 >= 0 ? step.x2 : step.y];
+      return plan.buffers[step[step[ProductRole::unscaled] >= 0 ? ProductRole::unscaled : ProductRole::y]];
     };
     int groups = 0;
     for (const Step& step : plan.steps) {
@@ -687,13 +702,13 @@ TEST("a norm by head stands in its input's place, and a step keeps no more for i
   check_graph(plain);
   const Plan forward = make_plan(graph, {}, options(Mode::forward));
   const Step& normed = step_of(forward, graph, "rms_norm", "q_norm");
-  CHECK_EQ(normed.x, normed.y);
-  CHECK_EQ(forward.buffers[static_cast<size_t>(normed.aux)].cols, 4);
+  CHECK_EQ(normed.buffers[slot::x], normed.buffers[slot::y]);
+  CHECK_EQ(forward.buffers[static_cast<size_t>(normed.buffers[slot::aux])].cols, 4);
 
   const AdapterSpec spec = lora(graph);
   const Plan train = make_plan(graph, {&spec}, options(Mode::train));
   const Step& back = step_of(train, graph, "rms_norm_backward", "q_norm");
-  CHECK_EQ(back.dx, back.dy);
+  CHECK_EQ(back.buffers[slot::dx], back.buffers[slot::dy]);
   // At the end of the forward pass: what the plain model keeps, and a number for each head of a token.
   const auto kept = [&](const Plan& plan) {
     const auto last =
