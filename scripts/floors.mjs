@@ -44,7 +44,7 @@ const FLOORS = {
     model:
       'core graph formats native hub tokenizer data losses tasks models weights strategies peft base options planning train federated export report',
     compare: 'core io native data tasks weights strategies base options planning train model report',
-    serve: 'core io grammar native data tokenizer base options strategies planning train model report',
+    serve: 'core io grammar native data tokenizer base options strategies peft planning train model report',
     ai: 'core model serve',
     bench: 'core native models weights strategies options planning model report',
     '.': 'core formats native hub tokenizer data losses tasks weights strategies base options planning train federated export model compare',

@@ -49,6 +49,7 @@ import {
   type TextOptions,
 } from './options.js'
 import { probedStrategy } from './probing.js'
+import { openStart } from './start.js'
 import { ModelTokenizer } from './tokenizer.js'
 
 /** Optimizer state of an adapter that has not been trained yet. */
@@ -158,6 +159,11 @@ export class Model {
   async attach(strategy: StrategyConfig, options: AttachOptions = {}): Promise<Adapter> {
     this.#base.lifetime.check()
     return this.#adapters.attach(strategy, options)
+  }
+
+  /** @throws what `attach` would for a strategy that cannot start from an adapter @internal */
+  async checkStart(strategy: StrategyConfig, from: string): Promise<void> {
+    await openStart(from, strategy, this.base)
   }
 
   /**

@@ -2,6 +2,8 @@
 import { join } from 'node:path'
 import * as z from 'zod'
 import { ownRate } from '../options/rates.js'
+import { rulesOf } from '../strategies/index.js'
+import type { StrategyOptions } from '../strategies/strategy.js'
 import { type RunConfig, resolveConfig } from '../train/config/config.js'
 import { asApiError, checked, invalid, unsupported } from './errors.js'
 import { type Grader, graderOf } from './graders/grader.js'
@@ -101,6 +103,7 @@ export interface Hyperparameters {
 const SERVERS_KEYS = [
   ...[
     'model',
+    'init_adapter',
     'revision',
     'dataset',
     'eval_dataset',
@@ -237,14 +240,22 @@ export interface JobPlaces {
   model: string
   training: string
   validation: string | null
+  /** The adapter that the job starts from, and its strategy; null for a new one. */
+  start: { adapter: string; strategy: StrategyOptions } | null
   output: string
 }
 
-/** The places of a job in its folder. */
-export function placesIn(folder: string, model: string, request: JobRequest): JobPlaces {
+/** The places of a job in its folder. @param strategy that of the model that the job starts from */
+export function placesIn(
+  folder: string,
+  model: string,
+  request: JobRequest,
+  strategy: StrategyOptions | null,
+): JobPlaces {
   return {
     ...{ model, training: join(folder, 'training.jsonl'), output: join(folder, 'run') },
     validation: request.validation_file == null ? null : join(folder, 'validation.jsonl'),
+    start: strategy && { adapter: join(folder, 'start'), strategy },
   }
 }
 
@@ -263,7 +274,7 @@ export function jobConfig(
   const epochSteps = stepsPerEpoch(rows, batch)
   const micro = batch % MICRO_BATCH === 0 ? MICRO_BATCH : batch % 2 === 0 ? 2 : 1
   const { task, tellsAccuracy } = METHODS[methodOf(request)]
-  const given = { strategy: 'lora', ...request.lowrank }
+  const given = { strategy: places.start?.strategy ?? 'lora', ...request.lowrank }
   const raw = {
     packing: false,
     ...(tellsAccuracy ? { token_accuracy: true } : {}),
@@ -271,6 +282,7 @@ export function jobConfig(
     ...given,
     ...(typeof given.strategy === 'string' ? { strategy: { name: given.strategy } } : {}),
     model: places.model,
+    init_adapter: places.start?.adapter ?? null,
     dataset: places.training,
     ...(places.validation === null
       ? {}
@@ -287,6 +299,11 @@ export function jobConfig(
   }
   try {
     const config = resolveConfig(raw, { name: 'lowrank', spelling: 'snake' }, places.output)
+    if (rulesOf(config.strategy).saves === 'model')
+      throw invalid(
+        'lowrank.strategy',
+        `Jobs train adapters, which answer beside their base, and '${config.strategy.name}' trains a whole model; use lowrank train.`,
+      )
     if ('lowrank' in request && request.lowrank?.learning_rate !== undefined) return config
     return { ...config, learningRate: ownRate(config.strategy, config.optimizer) * multiplier }
   } catch (error) {

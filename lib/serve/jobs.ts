@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { Turns } from '../native/handles.js'
+import type { StrategyOptions } from '../strategies/strategy.js'
 import { seconds } from './clock.js'
 import { ApiError, asApiError, invalid } from './errors.js'
 import { EventLog, type JobEvent } from './event-log.js'
@@ -21,6 +22,7 @@ import type { Memory } from './memory.js'
 import type { Models } from './models.js'
 import { indexAfter } from './pages.js'
 import { type Recorded, Records } from './records.js'
+import { checkStart, keepStart, startOf } from './start.js'
 
 export type JobStatus = 'validating_files' | 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
 
@@ -45,6 +47,8 @@ export interface JobRecord extends Recorded {
   request: JobRequest
   /** Name of the base. */
   base: string
+  /** Strategy of the fine-tuned model that the job starts from; null for a job on the base. */
+  start_strategy: StrategyOptions | null
   /** Rows of the training file. */
   rows: number
   /** Peak memory of the run with its base, as planned when the job was created. */
@@ -175,7 +179,7 @@ export class Jobs {
    */
   async create(body: unknown): Promise<JobRecord> {
     const request = jobRequest(body)
-    const { name: base, model } = this.#models.trainable(request.model)
+    const { name: base, model, tuned } = this.#models.trainable(request.model)
     for (const param of ['training_file', 'validation_file'] as const) {
       const file = request[param]
       if (file != null && this.#files.rows(file) === undefined)
@@ -184,8 +188,10 @@ export class Jobs {
     const id = newId('ftjob-')
     const rows = this.#files.rows(request.training_file) as number
     // Keys of the config, and its memory, are checked while the client listens.
-    const places = placesIn(this.path(id), model.path, request)
+    const start = tuned === undefined ? null : await startOf(model, tuned)
+    const places = placesIn(this.path(id), model.path, request, start)
     const config = jobConfig(request, hyperparametersOf(request, rows), 0, rows, places)
+    if (tuned !== undefined) await checkStart(model, tuned, config)
     const planned = await this.#memory.planned(model, config).catch((error: unknown) => {
       throw asApiError(error, 'lowrank')
     })
@@ -194,8 +200,9 @@ export class Jobs {
     await this.#files.keepAs(request.training_file, this.path(id, 'training.jsonl'))
     if (request.validation_file != null)
       await this.#files.keepAs(request.validation_file, this.path(id, 'validation.jsonl'))
+    if (tuned !== undefined) await keepStart(tuned, this.path(id, 'start'))
     const job: JobRecord = {
-      ...{ id, sequence: this.#records.nextSequence(), request, base, rows },
+      ...{ id, sequence: this.#records.nextSequence(), request, base, start_strategy: start, rows },
       planned_bytes: planned.plannedBytes,
       created_at: seconds(),
       ...{ finished_at: null, status: 'validating_files', paused: false },

@@ -9,7 +9,7 @@ import type { Adapter } from '../model/adapter.js'
 import type { Model } from '../model/model.js'
 import { Turns } from '../native/handles.js'
 import { seconds } from './clock.js'
-import { invalid, unknownModel } from './errors.js'
+import { unknownModel } from './errors.js'
 import { SideBySide, type TextDecoder } from './side-by-side.js'
 
 /** Adapters of one base that stay attached while nobody asks them. */
@@ -189,21 +189,15 @@ export class Models {
   }
 
   /**
-   * The base that a job trains on, by its own name or an alias.
-   * @throws {ApiError} for a name that no base has, also for a fine-tuned model
+   * The base that a job trains on, by its own name, an alias, or a fine-tuned model, from which the job then starts.
+   * @throws {ApiError} for a name that no model has
    */
-  trainable(name: string): { name: string; model: Model } {
-    const own = this.#aliases.get(name) ?? name
-    const base = this.#bases.get(own)
+  trainable(name: string): { name: string; model: Model; tuned?: TunedModel } {
     const tuned = this.#tuned.get(name)
-    if (tuned !== undefined)
-      throw invalid(
-        'model',
-        `Jobs train on a base, and '${name}' is a fine-tuned model; use '${tuned.base}'.`,
-        'unsupported_value',
-      )
+    const own = tuned?.base ?? this.#aliases.get(name) ?? name
+    const base = this.#bases.get(own)
     if (base === undefined) throw unknownModel(name)
-    return { name: own, model: base.model }
+    return { name: own, model: base.model, ...(tuned && { tuned }) }
   }
 
   /**

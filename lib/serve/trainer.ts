@@ -192,7 +192,8 @@ export class Trainer {
     const { model } = this.#models.trainable(job.base)
     const log = await this.#jobs.log(id)
     const numbers = job.hyperparameters ?? hyperparametersOf(request, rows)
-    const config = jobConfig(request, numbers, seed, rows, placesIn(this.#jobs.path(id), model.path, request))
+    const places = placesIn(this.#jobs.path(id), model.path, request, job.start_strategy)
+    const config = jobConfig(request, numbers, seed, rows, places)
     const planned =
       this.#waiting?.id === id ? this.#waiting.planned : await this.#memory.planned(model, config)
     this.#memory.expectRoom(model, planned)
@@ -237,7 +238,7 @@ export class Trainer {
       ...(grader === undefined ? {} : { rewardFunctions: rewardBy(grader) }),
     }
     const strategy = probes ? await model.probe(given, data, { ...options, evalDataset, signal }) : given
-    const adapter = await model.attach(strategy, { seed: job.seed, name: id })
+    const adapter = await model.attach(strategy, { seed: job.seed, name: id, from: config.initAdapter })
     let done = false
     let metrics: StepMetrics = { step: 0 }
     try {

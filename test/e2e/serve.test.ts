@@ -1,7 +1,7 @@
 /** `lowrank serve` as its users have it: killed at any moment, stopped, and started again. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -82,6 +82,27 @@ function* draws(seed: number): Generator<number> {
 }
 
 describe('lowrank serve', () => {
+  test('goes on with a job that starts from a fine-tuned model, with the same bits, when it is killed', async () => {
+    const data = join(scratchFolder(), 'data')
+    let server = await started(data)
+    const training_file = await upload(server.client, rowsOf(40))
+    const method = supervised({ n_epochs: 1, batch_size: 8, learning_rate_multiplier: 20 })
+    const { jobs } = server.client.fineTuning
+    const first = await jobs.create({ ...REQUEST, method, training_file })
+    const { fine_tuned_model: model } = await ended(server.client, first.id)
+    const request = { ...REQUEST, model: model as string, training_file }
+    const whole = await jobs.create(request)
+    expect(await ended(server.client, whole.id)).toMatchObject({ status: 'succeeded', error: null })
+    const { id } = await jobs.create(request)
+    await server.client.models.delete(model as string)
+    await new Promise((resolve) => setTimeout(resolve, 600))
+    await gone(server, 'SIGKILL')
+    rmSync(join(data, 'jobs', first.id, 'run'), { recursive: true })
+    server = await started(data)
+    expect(await ended(server.client, id)).toMatchObject({ status: 'succeeded', error: null })
+    expect(bitsOf(data, id)).toBe(bitsOf(data, whole.id))
+  })
+
   test(`loses nothing when it is killed at ${KILLS} random moments of a job`, {
     timeout: 60_000 + KILLS * 20_000,
   }, async () => {

@@ -38,7 +38,9 @@ const grader = { type: 'string_check', name: 'same', input: 'a', reference: 'b',
 const reinforced = (hyperparameters?: object, more: object = {}) => ({
   method: { type: 'reinforcement', reinforcement: { grader, hyperparameters, ...more } },
 })
-const places = { model: 'demo/base', training: '/t.jsonl', validation: '/v.jsonl', output: '/run' }
+const places = {
+  ...{ model: 'demo/base', training: '/t.jsonl', validation: '/v.jsonl', start: null, output: '/run' },
+}
 
 test('hyperparameters of reinforcement become those of a run, and auto follows the documented rule', () => {
   const usual = { compute_multiplier: 1, eval_samples: 1, reasoning_effort: 'default' }
