@@ -26,7 +26,7 @@ const FLOORS = {
     hub: 'core io formats',
     tokenizer: 'core io formats',
     models: 'core graph formats tokenizer',
-    data: 'core io formats native tokenizer models',
+    data: 'core io formats native grammar tokenizer models',
     losses: 'core native data',
     tasks: 'core data losses',
     weights: 'core graph io formats native hub',

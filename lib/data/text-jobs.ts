@@ -13,7 +13,8 @@ import {
   UnsupportedError,
 } from '../core/errors.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
-import type { TokenTable } from '../native/addon.js'
+import type { GrammarPart } from '../grammar/grammar.js'
+import type { GrammarTables, TokenTable } from '../native/addon.js'
 import type { TemplateLimits } from '../tokenizer/chat-template.js'
 import type { TokenizerOfModel, TokenizerSource } from '../tokenizer/source.js'
 import type { ConfigTokens, TokenizerFields } from '../tokenizer/to-gguf.js'
@@ -88,6 +89,8 @@ export type TokenizerQuestion =
   | { what: 'escape'; value: unknown }
   /** See `Tokenizer.table`. */
   | { what: 'table' }
+  /** See `compileGrammar`. */
+  | { what: 'grammar'; part: GrammarPart }
   | { what: 'row'; row: DatasetRow; options: EncodeRowOptions }
   /** The options of the first such question apply to all of them. */
   | { what: 'rows'; rows: DatasetRow[]; options: EncodeRowOptions }
@@ -106,6 +109,7 @@ export type TokenizerTold =
   | { escaped: unknown }
   | TokenTable
   | TokenTexts
+  | GrammarTables
   | null
 
 /** Messages to a running job. */

@@ -1,6 +1,6 @@
 /**
- * The process that tokenizes datasets and runs chat templates, so that the event loop stays free and a template
- * cannot block the program. The first message is its job; it sends answers until it is killed.
+ * The process that tokenizes datasets, runs chat templates, and compiles grammars, so that the event loop stays free and
+ * a template cannot block the program. The first message is its job; it sends answers until it is killed.
  */
 
 import { stat } from 'node:fs/promises'
@@ -8,6 +8,7 @@ import { DataError, InternalError } from '../core/errors.js'
 import { stoppingSignals } from '../core/system.js'
 import { withinTime } from '../core/time-limit.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
+import { compileGrammar } from '../grammar/grammar.js'
 import type { TokenTable } from '../native/addon.js'
 import { DEFAULT_TEMPLATE_LIMITS } from '../tokenizer/chat-template.js'
 import { readTokenizerSource } from '../tokenizer/read-source.js'
@@ -254,6 +255,7 @@ async function converse({ source: model }: TokenizerJob): Promise<void> {
       return { escaped: special.escapeIn(question.value) }
     }
     if (question.what === 'table') return tableOf(tokenizer)
+    if (question.what === 'grammar') return compileGrammar(question.part)
     if (question.what === 'texts') {
       const { tokens } = tokenizer
       return tokens === undefined ? null : tokenTexts(tokens, tokenizer.vocabSize)

@@ -3,7 +3,8 @@
  * while, and would block the program's event loop.
  */
 import { InternalError } from '../core/errors.js'
-import type { TokenTable } from '../native/addon.js'
+import type { GrammarPart } from '../grammar/grammar.js'
+import type { GrammarTables, TokenTable } from '../native/addon.js'
 import { Lifetime } from '../native/handles.js'
 import type { TokenizerOfModel } from '../tokenizer/source.js'
 import type { ConfigTokens, TokenizerFields } from '../tokenizer/to-gguf.js'
@@ -110,6 +111,14 @@ export class WorkerTokenizer {
   /** `RowEncoder.encodeAll` for each row; the options of the first call apply to all calls. */
   async encodeRows(rows: DatasetRow[], options: EncodeRowOptions): Promise<(EncodedRow | DropReason)[][]> {
     return (await this.#ask({ what: 'rows', rows, options })) as (EncodedRow | DropReason)[][]
+  }
+
+  /**
+   * See `compileGrammar`, which takes a while for a large schema.
+   * @throws {ConfigError} for a schema that cannot be followed
+   */
+  async grammar(part: GrammarPart): Promise<GrammarTables> {
+    return (await this.#ask({ what: 'grammar', part })) as GrammarTables
   }
 
   /** The id of a text that is one token. */

@@ -1,7 +1,8 @@
 /** Grammars that answers follow: of `response_format`, over the tokens of the model that answers. */
 import type { BaseModel } from '../base/base.js'
-import { compileGrammar, type GrammarPart } from '../grammar/grammar.js'
-import { SchemaError } from '../grammar/schema-error.js'
+import { ConfigError } from '../core/errors.js'
+import type { WorkerTokenizer } from '../data/worker-tokenizer.js'
+import type { GrammarPart } from '../grammar/grammar.js'
 import { addon, type NativeGrammar, type NativeVocabulary } from '../native/addon.js'
 import { invalid } from './errors.js'
 
@@ -9,7 +10,7 @@ import { invalid } from './errors.js'
 const MOST_KEPT = 64
 
 const vocabularies = new WeakMap<object, Promise<NativeVocabulary>>()
-const compiled = new Map<string, { of: NativeVocabulary; grammar: NativeGrammar }>()
+const compiled = new Map<string, { of: NativeVocabulary; grammar: Promise<NativeGrammar> }>()
 
 /**
  * @param param the key of the request that holds the schema
@@ -26,23 +27,35 @@ export async function grammarOf(base: BaseModel, part: GrammarPart, param: strin
   const key = JSON.stringify(part)
   const known = compiled.get(key)
   compiled.delete(key)
-  const entry = known?.of === of ? known : { of, grammar: addon().createGrammar(of, tablesOf(part, param)) }
+  const entry = known?.of === of ? known : { of, grammar: compile(tokenizer, of, part, param) }
   compiled.set(key, entry)
+  entry.grammar.catch(() => {
+    if (compiled.get(key) === entry) compiled.delete(key)
+  })
   const [oldest] = compiled.keys()
   if (compiled.size > MOST_KEPT) compiled.delete(oldest as string)
   return entry.grammar
 }
 
-/** @throws {ApiError} for a schema that cannot be followed */
-export function expectGrammar(part: GrammarPart, param: string): void {
-  tablesOf(part, param)
+async function compile(
+  tokenizer: WorkerTokenizer,
+  of: NativeVocabulary,
+  part: GrammarPart,
+  param: string,
+): Promise<NativeGrammar> {
+  return addon().createGrammar(of, await tablesOf(tokenizer, part, param))
 }
 
-function tablesOf(part: GrammarPart, param: string) {
+/** @throws {ApiError} for a schema that cannot be followed */
+export async function expectGrammar(base: BaseModel, part: GrammarPart, param: string): Promise<void> {
+  await tablesOf(await base.tokenizer(), part, param)
+}
+
+async function tablesOf(tokenizer: WorkerTokenizer, part: GrammarPart, param: string) {
   try {
-    return compileGrammar(part)
+    return await tokenizer.grammar(part)
   } catch (error) {
-    if (error instanceof SchemaError) throw invalid(param, error.message, 'invalid_json_schema')
+    if (error instanceof ConfigError) throw invalid(param, error.message, 'invalid_json_schema')
     throw error
   }
 }

@@ -213,7 +213,7 @@ export async function toolGrammar(
     ]
     return { kind: 'all', parts }
   })
-  if (format !== undefined) expectGrammar(format, 'response_format')
+  if (format !== undefined) await expectGrammar(base, format, 'response_format')
   const options = forced === undefined && format !== undefined ? [format, ...calls] : calls
   return grammarOf(
     base,
