@@ -8,7 +8,6 @@
 #include "device/null.h"
 #include "optim/ranks.h"
 #include "runtime/dry_run.h"
-#include "runtime/kernel_study.h"
 #include "runtime/sampling.h"
 #include "runtime/session.h"
 
@@ -36,8 +35,6 @@ TrainInput to_train_input(Napi::Value value);
 ForwardInput to_forward_input(const Fields& fields);
 std::optional<Sampling> to_sampling(const Fields& fields);
 Precision to_precision(const Fields& fields);
-KernelStudy to_kernel_study(Napi::Value value);
-Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times);
 /// The timeline is computed on access.
 Napi::Value from_report(Napi::Env env, PlanReport report);
 /// The work of a step, with an entry for every kernel.
