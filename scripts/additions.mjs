@@ -35,6 +35,11 @@ const ADDITIONS = [
   ],
   ['`keep_attention`, a memory option of a run', 'keep_attention', 'keep_attention|keepAttention'],
   [
+    '`embeddingNoise`, a field of an object that both languages know',
+    'embeddingNoise',
+    'embeddingNoise|embedding_noise',
+  ],
+  [
     '`cache`, a command',
     /^lib\/cli\/(schemas\/)?cache\./,
     String.raw`import\('\./cache\.js'\)|schemas/cache\.js`,

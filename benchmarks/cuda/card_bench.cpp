@@ -130,10 +130,10 @@ int probe() {
 TrainInput batch_of(const Options& options, int64_t vocab, int64_t step) {
   TrainInput input;
   for (int64_t i = 0; i < options.tokens; ++i) {
-    input.batch.tokens.push_back(static_cast<int32_t>((i * 7919 + step * 131) % vocab));
-    input.batch.labels.push_back(static_cast<int32_t>((i * 104729 + step) % vocab));
+    input.tokens.push_back(static_cast<int32_t>((i * 7919 + step * 131) % vocab));
+    input.labels.push_back(static_cast<int32_t>((i * 104729 + step) % vocab));
   }
-  input.batch.cu_seqlens = {0, static_cast<int32_t>(options.tokens)};
+  input.cu_seqlens = {0, static_cast<int32_t>(options.tokens)};
   input.loss_scale = 1.0f / static_cast<float>(options.tokens);
   input.seed = 1;
   input.step = static_cast<uint64_t>(step);

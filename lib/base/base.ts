@@ -9,9 +9,9 @@ import type {
   NativeAdapter,
   NativeModel,
   NativeSession,
-  OptimizerState,
   PlanOptions,
   Precision,
+  StateSpec,
   StorageFormat,
 } from '../native/addon.js'
 import type { Lifetime, Turns } from '../native/handles.js'
@@ -97,7 +97,7 @@ export interface AdapterState {
   native: NativeAdapter
   trainable: boolean
   /** Optimizer state since the last training began; null if never trained. */
-  optimizer: OptimizerState | null
+  optimizer: StateSpec | null
   /** Content hash of the model files it was trained on, if recorded in its folder. */
   trainedOn: string | null
   /** Prompt format used in training; `unrecorded` if its folder has none, null before any training. */

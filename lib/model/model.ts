@@ -7,7 +7,7 @@ import type { ExportOptions, SaveOptions, Written } from '../export/options.js'
 import { exportModel, saveModel } from '../export/save.js'
 import type { PromptFormat } from '../formats/prompt-format.js'
 import type { Pair, Row } from '../losses/token-rows.js'
-import type { Device, OptimizerState, Precision } from '../native/addon.js'
+import type { Device, Precision, StateSpec } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { MemoryReport } from '../planning/memory-report.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
@@ -53,7 +53,7 @@ import { openStart } from './start.js'
 import { ModelTokenizer } from './tokenizer.js'
 
 /** Optimizer state of an adapter that has not been trained yet. */
-const NO_STATE: OptimizerState = { kind: 'sgd', momentum: false }
+const NO_STATE: StateSpec = { kind: 'sgd', momentum: false }
 
 /** Memory that answers keep for those that follow. @internal */
 export interface AnswerCache {

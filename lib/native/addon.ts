@@ -6,15 +6,28 @@ import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { packageRoot } from '../core/root.js'
 import type { Graph } from '../graph/graph.js'
-import type { GrammarTables, PlanOptions, PlanReport, TokenTable } from './boundary.js'
+import type {
+  AdapterSpec,
+  CardSizes,
+  CpuInfo,
+  CudaReport,
+  GrammarTables,
+  JoinedRanks,
+  MpiReport,
+  NcclReport,
+  PlanOptions,
+  PlanReport,
+  StateSpec,
+  StepCounts,
+  TokenTable,
+} from './boundary.js'
 import type { Launch } from './launcher.js'
 import type { Category, FileLock, Place, Precision, StorageFormat } from './lists.js'
 import { addonOrigin, loadAddon } from './load.js'
-import type { AdapterSpec, OptimizerState } from './types/adapter.js'
 import type { NativeGrammar, NativeMatcher, NativeVocabulary } from './types/grammar.js'
 import type { Job } from './types/job.js'
+import type { KernelStudy, KernelTimes } from './types/kernels.js'
 import type { NativeAdapter, NativeModel, NativeWeightFile } from './types/objects.js'
-import type { StepCounts } from './types/plan.js'
 import type { NativeSession } from './types/session.js'
 
 export type * from './boundary.js'
@@ -31,78 +44,12 @@ export {
 export type * from './types/adapter.js'
 export type * from './types/grammar.js'
 export type * from './types/job.js'
+export type * from './types/kernels.js'
 export type * from './types/objects.js'
-export type * from './types/plan.js'
 export type * from './types/session.js'
-
-export interface CpuInfo {
-  /** Instruction-set level in use. */
-  isa: string
-  /** Levels that this machine supports. */
-  levels: string[]
-  threads: number
-  cores: number
-  /** Whether bf16 operands are faster on this machine. */
-  prefersBf16: boolean
-}
 
 /** The device of a model and its adapters. */
 export type Device = 'cpu' | `cuda:${number}`
-
-/** Properties of a GPU that determine the workspace of its kernels. */
-export interface CardSizes {
-  /** Compute capability times ten. */
-  sm: number
-  multiprocessors: number
-  /** Maximum shared memory per block. */
-  sharedBytes: number
-}
-
-/** An NVIDIA GPU reported by the driver. */
-export interface CudaCard extends CardSizes {
-  /** As in `cuda:N`. */
-  number: number
-  name: string
-  /** Address on the bus of the machine, the same for all processes. */
-  bus: string
-  memoryBytes: number
-  /** Why it cannot be used; empty if it can. */
-  reason: string
-}
-
-export interface CudaReport {
-  available: boolean
-  /** CUDA version supported by the driver; empty without a driver. */
-  version: string
-  /** Why CUDA is unavailable, one reason per attempt. */
-  reasons: string[]
-  cards: CudaCard[]
-}
-
-/** Available MPI libraries. */
-export interface MpiReport {
-  /** Libraries that can be opened, by file name, with their own version strings. */
-  libraries: { name: string; version: string }[]
-  /** System messages for those that cannot be opened. */
-  reasons: string[]
-}
-
-/** The library for communication between GPUs. */
-export interface NcclReport {
-  /** Path or file name; empty if it cannot be used. */
-  library: string
-  version: string
-  /** Why it cannot be used; empty if it can. */
-  reason: string
-}
-
-/** This process's rank among those that train together. */
-export interface JoinedRanks {
-  rank: number
-  size: number
-  /** Including its version. */
-  library: string
-}
 
 export interface NativeAddon {
   version: string
@@ -174,7 +121,7 @@ export interface NativeAddon {
   /** `trainable` adapters also hold gradients and, from their first step on, optimizer state (AdamW's by default). */
   createAdapter(
     spec: AdapterSpec,
-    options: { trainable: boolean; state?: OptimizerState; device?: Device },
+    options: { trainable: boolean; state?: StateSpec; device?: Device },
   ): NativeAdapter
   /**
    * Plans and allocates a session, and builds the lookup tables of its steps. Throws CONFIG while weights of the model
@@ -217,7 +164,7 @@ export interface NativeAddon {
   plan(
     graph: Graph,
     formats: Readonly<Record<string, StorageFormat>>,
-    adapters: { spec: AdapterSpec; trainable: boolean; state?: OptimizerState }[],
+    adapters: { spec: AdapterSpec; trainable: boolean; state?: StateSpec }[],
     plans: Record<string, PlanOptions>,
     on?: number | CardSizes,
     paged?: number,
@@ -229,15 +176,14 @@ export interface NativeAddon {
   countStep(
     graph: Graph,
     formats: Readonly<Record<string, StorageFormat>>,
-    adapters: { spec: AdapterSpec; trainable: boolean; state?: OptimizerState }[],
+    adapters: { spec: AdapterSpec; trainable: boolean; state?: StateSpec }[],
     plans: Record<string, PlanOptions>,
     on: number | CardSizes | undefined,
     plan: string,
   ): StepCounts
-  /**
-   * Operations per second of all threads in a loop of multiply-adds, the best of some rounds; null if the level has no
-   * such loop.
-   */
+  /** Rejects with SHAPE for sizes that are invalid or not supported by the format. */
+  timeKernels(study: KernelStudy): Job<KernelTimes>
+  /** Only the `peak` that `timeKernels` measures. */
   arithmeticPeak(options: { precision: Precision; rounds: number }): Job<number | null>
   /** Graph, plan, arena, or cumulative kernel times (over all plans) of a session as text, for debugging. */
   dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena' | 'times'): string

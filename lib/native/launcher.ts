@@ -1,13 +1,11 @@
 /** The program that started this process, if it was one of MPI's, by the variables that it sets. */
 import { fstatSync } from 'node:fs'
 import type { Environment } from '../core/environment.js'
-
-/** Launchers by the way they connect ranks: Open MPI's own, or any that uses PMI or PMIx. */
-export type Launcher = 'open_mpi' | 'pmi' | 'pmix'
+import type { MpiLauncher } from './lists.js'
 
 /** A launcher, and the rank it assigned to this process. */
 export interface Launch {
-  launcher: Launcher
+  launcher: MpiLauncher
   /** The environment variable that identified it. */
   variable: string
   rank: number
@@ -23,7 +21,7 @@ export interface Launch {
  * The order matters, since Open MPI also sets PMIX_RANK. Slurm's own variables are not used: they indicate tasks, not
  * that MPI should connect them.
  */
-const KNOWN: readonly [Launcher, known: string, rank: string, size: string | null][] = [
+const KNOWN: readonly [MpiLauncher, known: string, rank: string, size: string | null][] = [
   ['open_mpi', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'],
   ['pmi', 'PMI_RANK', 'PMI_RANK', 'PMI_SIZE'],
   ['pmix', 'PMIX_RANK', 'PMIX_RANK', null],

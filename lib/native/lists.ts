@@ -77,6 +77,9 @@ export type StorageFormat =
   | 'q6_k'
   | 'iq4_xs'
 
+/** Launchers of MPI by the way they connect ranks: Open MPI's own, or any that uses PMI or PMIx. */
+export type MpiLauncher = 'open_mpi' | 'pmi' | 'pmix'
+
 /** Tokens between positions at which operations keep their state, besides the end of a text. */
 export const STATE_BLOCKS: Readonly<Record<string, number>> = {
   gated_delta_rule: 512,

@@ -6,7 +6,7 @@ import { checkedOptions } from '../core/arguments.js'
 import { ConfigError } from '../core/errors.js'
 import { deepFreeze, flag, numberWithin, parseBytes, positive } from '../core/schema.js'
 import { named } from '../core/type-names.js'
-import type { OptimizerState, OptimizerStep } from '../native/addon.js'
+import type { OptimizerStep, StateSpec } from '../native/addon.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import type { Adafactor, AdamW, Lion, Optimizer, PagedAdamW, Sgd } from './types.js'
@@ -269,7 +269,7 @@ export function optimizerState(
   options: { optimizer: Optimizer['type'] | Optimizer | null; optimizerInBackward: boolean },
   strategy: StrategyConfig,
   folder?: string,
-): OptimizerState {
+): StateSpec {
   const optimizer = optimizerOf(options.optimizer)
   const eightBit = optimizer.type.endsWith('8bit')
   const rules = rulesOf(strategy)

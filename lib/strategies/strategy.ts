@@ -8,7 +8,7 @@
 import type * as z from 'zod'
 import type { ForeignKeys } from '../core/foreign-values.js'
 import type { GraphWeight } from '../graph/graph.js'
-import type { AdapterSpec, NativeAdapter, TermSpec, Triplet } from '../native/addon.js'
+import type { AdapterSpec, NativeAdapter, TermSpec, TripletSpec } from '../native/addon.js'
 import type { TrainingDefaults } from '../weights/quantization.js'
 import type { DpDyloraConfig, StrategyConfig } from './configs.js'
 
@@ -118,7 +118,7 @@ export interface LinearAdapter {
   /** Whether B's gradient is projected with the frozen A before each update. Default false. */
   projected?: boolean
   /** Tracks and regularizes row i of A, element i of d, and column i of B as a triplet. Default: none. */
-  triplet?: Omit<Triplet, 'a' | 'd' | 'b'>
+  triplet?: Omit<TripletSpec, 'a' | 'd' | 'b'>
 }
 
 /** Parameters that share their optimizer settings. */

@@ -14,9 +14,9 @@ import {
   type NativeAdapter,
   type NativeModel,
   type NativeSession,
-  type OptimizerState,
   type OptimizerStep,
   type PlanOptions,
+  type StateSpec,
   type StorageFormat,
 } from '../native/addon.js'
 import { initialize } from '../strategies/describe.js'
@@ -29,7 +29,7 @@ export interface Trial {
   spec: AdapterSpec
   factors: Factor[]
   plan: PlanOptions
-  state: OptimizerState
+  state: StateSpec
   /** Tokens per sequence. */
   length: number
   update: Omit<OptimizerStep, 'step'>

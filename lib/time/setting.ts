@@ -4,7 +4,7 @@
  */
 import { type Graph, nodesOf } from '../graph/graph.js'
 import { graphOf } from '../models/index.js'
-import { addon, type OptimizerState, type PlanOptions, type StorageFormat } from '../native/addon.js'
+import { addon, type PlanOptions, type StateSpec, type StorageFormat } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { optimizerState } from '../options/optimizers.js'
 
@@ -21,7 +21,7 @@ export interface LaidOut {
   formats: Record<string, StorageFormat>
   description: AdapterDescription
   plan: PlanOptions
-  state: OptimizerState
+  state: StateSpec
   work: StepWork
   memory: MemoryReport
 }

@@ -151,11 +151,11 @@ AdapterUse::~AdapterUse() {
 }
 
 Ptr<float> Adapter::at(int parameter, AdapterArray array) const {
-  const ParameterSpec& p = spec_.parameters[parameter];
-  if (array == AdapterArray::value) return span(array) + p.offset;
+  const int64_t offset = spec_.offsets[parameter], tracked = spec_.tracked[parameter];
+  if (array == AdapterArray::value) return span(array) + offset;
   if (!spec_.trains(parameter)) return {};
-  if (array == AdapterArray::gradient) return address_in(gradients_) ? span(array) + p.offset : placed_[parameter];
-  return p.tracked >= 0 && sensitivity_ ? span(array) + p.tracked : Ptr<float>();
+  if (array == AdapterArray::gradient) return address_in(gradients_) ? span(array) + offset : placed_[parameter];
+  return tracked >= 0 && sensitivity_ ? span(array) + tracked : Ptr<float>();
 }
 
 HostView<const float> Adapter::view(int parameter, AdapterArray array) const {

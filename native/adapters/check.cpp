@@ -34,14 +34,16 @@ void check_private(const AdapterSpec& spec) {
 void check_adapter(AdapterSpec& spec) {
   std::unordered_set<std::string> names;
   spec.elements = spec.trained_elements = 0;
+  spec.offsets.assign(spec.parameters.size(), 0);
   for (const bool trained : {true, false}) {
-    for (ParameterSpec& p : spec.parameters) {
+    for (size_t i = 0; i < spec.parameters.size(); ++i) {
+      const ParameterSpec& p = spec.parameters[i];
       if (p.trained != trained) continue;
       if (p.rows <= 0 || p.cols <= 0 || p.rows > kMostElements / p.cols)
         fail("SHAPE", "adapter parameter ", p.name, " is [", p.rows, ", ", p.cols,
              "]; expected positive dimensions and at most 2^40 elements");
       if (!names.insert(p.name).second) fail("SHAPE", "adapter parameter ", p.name, " is declared twice");
-      p.offset = spec.elements;
+      spec.offsets[i] = spec.elements;
       spec.elements += p.rows * p.cols;
     }
     if (trained) spec.trained_elements = spec.elements;
@@ -62,15 +64,15 @@ void check_adapter(AdapterSpec& spec) {
   }
   spec.norm_rows = 0;
   spec.tracked_elements = 0;
-  for (ParameterSpec& p : spec.parameters) p.tracked = -1;
+  spec.tracked.assign(spec.parameters.size(), -1);
   for (const TripletSpec& triplet : spec.triplets) {
     for (const int index : {triplet.a, triplet.d, triplet.b}) {
       if (index < 0 || index >= static_cast<int>(spec.parameters.size()))
         fail("SHAPE", "adapter: a triplet names no parameter");
-      ParameterSpec& p = spec.parameters[index];
+      const ParameterSpec& p = spec.parameters[index];
       if (!p.trained) fail("SHAPE", "adapter: ", p.name, " is part of a triplet but is not trained");
-      if (p.tracked >= 0) fail("SHAPE", "adapter: ", p.name, " is in two triplets");
-      p.tracked = spec.tracked_elements;
+      if (spec.tracked[index] >= 0) fail("SHAPE", "adapter: ", p.name, " is in two triplets");
+      spec.tracked[index] = spec.tracked_elements;
       spec.tracked_elements += p.rows * p.cols;
     }
     const ParameterSpec &a = spec.parameters[triplet.a], &d = spec.parameters[triplet.d],

@@ -224,11 +224,12 @@ void check(const Source& w, int64_t rank) {
 
 }  // namespace
 
-Factors largest_singular(Pool& pool, const float* data, int64_t rows, int64_t cols, const SingularOptions& options) {
+Decomposition largest_singular(Pool& pool, const float* data, int64_t rows, int64_t cols,
+                               const SingularOptions& options) {
   const Source w{data, rows, cols};
   const int64_t rank = options.rank;
   check(w, rank);
-  Factors factors{std::vector<float>(rank * cols), std::vector<float>(rows * rank), square_of(pool, w)};
+  Decomposition factors{std::vector<float>(rank * cols), std::vector<float>(rows * rank), square_of(pool, w)};
   if (factors.square == 0) return factors;
   const int64_t width = std::min(std::max(rank, kLeastBlock), cols);
   const double least = kNothing * std::sqrt(factors.square);
@@ -291,10 +292,10 @@ Factors largest_singular(Pool& pool, const float* data, int64_t rows, int64_t co
   return factors;
 }
 
-Factors first_of_qr(Pool& pool, const float* data, int64_t rows, int64_t cols, int64_t rank) {
+Decomposition first_of_qr(Pool& pool, const float* data, int64_t rows, int64_t cols, int64_t rank) {
   const Source w{data, rows, cols};
   check(w, rank);
-  Factors factors{std::vector<float>(rank * cols), std::vector<float>(rows * rank), square_of(pool, w)};
+  Decomposition factors{std::vector<float>(rank * cols), std::vector<float>(rows * rank), square_of(pool, w)};
   Rows q{rows, std::vector<double>(rank * rows)};
   for (int64_t i = 0; i < rank; ++i)
     for (int64_t j = 0; j < rows; ++j) q[i][j] = data[j * cols + i];

@@ -7,17 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "core/boundary.h"
 #include "core/pool.h"
 
 namespace lowrank {
-
-/// A product B A that approximates a matrix.
-struct Factors {
-  std::vector<float> a;  // [rank, cols]
-  std::vector<float> b;  // [rows, rank]
-  double square = 0;     // sum of the squares of the matrix's elements
-  double kept = 0;       // the same for B A
-};
 
 struct SingularOptions {
   int64_t rank = 1;
@@ -31,10 +24,10 @@ struct SingularOptions {
 /// The largest singular values of w [rows, cols], W ~ U S V^T, as A = S^1/2 V^T and B = U S^1/2, by block Lanczos
 /// bidiagonalization with full reorthogonalization, restarted with the best vectors found so far (Baglama and Reichel
 /// 2005). Throws Error("SHAPE") for a rank that exceeds a dimension of the matrix.
-Factors largest_singular(Pool& pool, const float* w, int64_t rows, int64_t cols, const SingularOptions& options);
+Decomposition largest_singular(Pool& pool, const float* w, int64_t rows, int64_t cols, const SingularOptions& options);
 
 /// Q and R of W = Q R truncated to `rank`: B has orthonormal columns that span the first columns of W, and A = B^T W.
 /// Throws as largest_singular.
-Factors first_of_qr(Pool& pool, const float* w, int64_t rows, int64_t cols, int64_t rank);
+Decomposition first_of_qr(Pool& pool, const float* w, int64_t rows, int64_t cols, int64_t rank);
 
 }  // namespace lowrank

@@ -25,7 +25,7 @@ void expect_known(const TermSpec& spec, const Entries& given, const std::vector<
 int TermReader::role_if(const char* name) {
   roles_.emplace_back(name);
   const auto found = spec_.parameters.find(name);
-  return found == spec_.parameters.end() ? -1 : found->second;
+  return found == spec_.parameters.end() ? ParameterIndex() : found->second;
 }
 
 int TermReader::role(const char* name) {

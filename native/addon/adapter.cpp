@@ -6,6 +6,7 @@
 #include "addon/arguments.h"
 #include "addon/convert.h"
 #include "addon/handle.h"
+#include "addon/values.h"
 #include "comm/sum.h"
 #include "core/error.h"
 #include "optim/private_sum.h"
@@ -25,7 +26,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       AdapterSpec spec = to_adapter_spec(info[0]);
       const Fields options(info[1], "options");
       spec.trainable = options.get<bool>("trainable", false);
-      spec.state = to_state_spec(options);
+      spec.state = options.get<StateSpec>("state", {});
       Memory& memory = Engine::instance().memory(device_of(options));
       hold(std::make_shared<Adapter>(std::move(spec), memory));
     });
@@ -132,9 +133,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   Napi::Value write(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const Array a = array(info, which(info[1]), Touch::write);
-      if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
-        throw Napi::TypeError::New(info.Env(), "lowrank: values must be a Float32Array");
-      const Napi::Float32Array values = info[2].As<Napi::Float32Array>();
+      const Napi::Float32Array values = Given(info[2], "values").floats();
       if (static_cast<int64_t>(values.ElementLength()) != a.count)
         fail("SHAPE", "adapter parameter '", a.name, "' has ", a.count, " elements, not ", values.ElementLength());
       std::copy_n(values.Data(), a.count, a.edit().data());
@@ -245,9 +244,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
   Napi::Value write_state(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       const auto [owner, parameter, tensor] = state_tensor(info, Touch::write);
-      if (!info[2].IsTypedArray() || info[2].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-        throw Napi::TypeError::New(info.Env(), "lowrank: bytes must be a Uint8Array");
-      const Napi::Uint8Array bytes = info[2].As<Napi::Uint8Array>();
+      const Napi::Uint8Array bytes = Given(info[2], "bytes").bytes();
       if (static_cast<int64_t>(bytes.ByteLength()) != tensor.bytes)
         fail("SHAPE", "the state ", tensor.name, " has ", tensor.bytes, " bytes, not ", bytes.ByteLength());
       owner->state().write(parameter, tensor.name, reinterpret_cast<const std::byte*>(bytes.Data()));
@@ -260,12 +257,8 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     return guarded(info.Env(), [&] {
       const auto adapter = payload(info.Env());
       adapter->expect_idle(AdapterArray::gradient, Touch::write);
-      if (!info[0].IsUndefined()) {
-        Napi::Object holder = Napi::Object::New(info.Env());
-        holder.Set("state", info[0]);
-        // On this thread, on which plans look at it.
-        adapter->set_state(to_state_spec(Fields(holder, "restart")));
-      }
+      // On this thread, on which plans look at it.
+      if (const Given state(info[0], "state"); !state.is_absent()) adapter->set_state(state.as<StateSpec>());
       return change<bool>(info.Env(), [](Context&, Adapter& adapter) { return adapter.restart(), true; }, nothing);
     });
   }
@@ -285,16 +278,13 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
     return environment(env).channel->start<std::vector<double>>(
         env, [adapter](Context& context, const CancelFlag&) { return triplet_scores(context.pool, *adapter); },
-        from_doubles, use, &adapter->memory());
+        to_value<std::vector<double>>, use, &adapter->memory());
   }
 
   Napi::Value prune(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const auto adapter = payload(env);
-    if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-      throw Napi::TypeError::New(env, "lowrank: keep must be a Uint8Array");
-    const Napi::Uint8Array given = info[0].As<Napi::Uint8Array>();
-    const std::vector<uint8_t> keep(given.Data(), given.Data() + given.ElementLength());
+    const auto keep = Given(info[0], "keep").as<std::vector<uint8_t>>();
     const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
     return environment(env).channel->start<bool>(
         env,
@@ -335,7 +325,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
       return change<std::vector<double>>(
           info.Env(),
           [](Context& context, Adapter& adapter) { return lowrank::gradient_squares(context.device, adapter); },
-          from_doubles);
+          to_value<std::vector<double>>);
     });
   }
 
@@ -372,9 +362,9 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
 
   Napi::Value add_client(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const Fields fields(info[0], "client");
-      const TrainedRanks ranks = to_trained_ranks(fields);
-      const double bound = fields.get<double>("clippingNorm");
+      const Given given(info[0], "client");
+      const auto ranks = given.as<TrainedRanks>();
+      const auto bound = Fields(given).get<double>("clippingNorm");
       return change<double>(
           info.Env(),
           [ranks, bound](Context& context, Adapter& adapter) {
@@ -406,21 +396,15 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
 
   Napi::Value release(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
-      const Fields fields(info[0], "release");
-      const TrainedRanks ranks = to_trained_ranks(fields);
-      ReleaseNoise noise;
-      noise.round = fields.get<uint64_t>("round");
-      noise.deviation = fields.get<double>("deviation");
-      const Napi::Value key = fields.get("key");
-      if (!key.IsTypedArray() || key.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
-          key.As<Napi::TypedArray>().ByteLength() != noise.key.size())
-        fields.wrong("key", "a Uint8Array of 32 bytes");
-      std::copy_n(key.As<Napi::Uint8Array>().Data(), noise.key.size(), noise.key.begin());
-      const double cohort = fields.get<double>("cohort");
+      const Given given(info[0], "release");
+      const auto release = given.as<Release>();
+      ReleaseNoise noise{{}, release.round, release.deviation};
+      if (release.key.size() != noise.key.size()) Fields(given).wrong("key", "a Uint8Array of 32 bytes");
+      std::copy(release.key.begin(), release.key.end(), noise.key.begin());
       return change<bool>(
           info.Env(),
-          [ranks, noise, cohort](Context& context, Adapter& adapter) {
-            return lowrank::release(context, adapter, ranks, noise, cohort), true;
+          [release, noise](Context& context, Adapter& adapter) {
+            return lowrank::release(context, adapter, release, noise, release.cohort), true;
           },
           nothing);
     });
@@ -430,7 +414,7 @@ class AdapterHandle : public Handle<AdapterHandle, Adapter> {
     const Napi::Env env = info.Env();
     return guarded(env, [&] {
       const auto adapter = payload(env);
-      const OptimizerStep options = to_optimizer_step(info[0]);
+      const auto options = Given(info[0], "optimizer").as<OptimizerStep>();
       const auto use = std::make_shared<AdapterUse>(adapter, AdapterUse::Kind::update);
       return environment(env).channel->start<double>(
           env,

@@ -7,8 +7,7 @@ namespace lowrank::addon {
 std::vector<StorageFormat> to_formats(const Graph& graph, Napi::Value value) {
   const Fields by_name(value, "formats");
   std::vector<StorageFormat> formats;
-  for (const GraphWeight& weight : graph.weights)
-    formats.push_back(to_storage_format(by_name.get(weight.name.c_str())));
+  for (const GraphWeight& weight : graph.weights) formats.push_back(by_name.get<StorageFormat>(weight.name.c_str()));
   return formats;
 }
 

@@ -92,113 +92,13 @@ Graph to_graph(Napi::Value value) {
 }
 
 AdapterSpec to_adapter_spec(Napi::Value value) {
-  const Fields fields(value, "adapter");
+  ParameterNames names;
+  for (const Given& parameter : Fields(value, "adapter")["parameters"].list())
+    names.emplace(Fields(parameter).get<std::string>("name"), static_cast<int>(names.size()));
   AdapterSpec spec;
-  std::unordered_map<std::string, int> index;
-  for (const Given& item : fields["parameters"].list()) {
-    const Fields p(item);
-    ParameterSpec parameter;
-    parameter.name = p.get<std::string>("name");
-    parameter.rows = p.get<int64_t>("rows");
-    parameter.cols = p.get<int64_t>("cols");
-    parameter.trained = p.get<bool>("trained", false);
-    parameter.group = p.has("group") ? p.get<int>("group") : 0;
-    index.emplace(parameter.name, static_cast<int>(spec.parameters.size()));
-    spec.parameters.push_back(std::move(parameter));
-  }
-  for (const Given& item : fields["terms"].list()) {
-    const Fields described(item);
-    TermSpec term{described.get<std::string>("kind"), described.get<std::string>("target"), {}, {}};
-    const Fields roles(described["parameters"]);
-    for (const std::string& role : roles.keys()) {
-      const auto found = index.find(roles.get<std::string>(role.c_str()));
-      if (found == index.end()) roles.wrong(role.c_str(), "the name of a declared parameter");
-      term.parameters.emplace(role, found->second);
-    }
-    const Fields numbers(described["numbers"]);
-    for (const std::string& name : numbers.keys()) term.numbers.emplace(name, numbers.get<double>(name.c_str()));
-    spec.terms.push_back(std::move(term));
-  }
-  const auto named = [&](const Fields& entry, const char* key) {
-    const auto found = index.find(entry.get<std::string>(key));
-    if (found == index.end()) entry.wrong(key, "the name of a declared parameter");
-    return found->second;
-  };
-  if (fields.has("copies")) {
-    for (const Given& item : fields["copies"].list()) {
-      const Fields c(item);
-      spec.copies.push_back({c.get<std::string>("weight"), named(c, "parameter")});
-    }
-  }
-  if (fields.has("projections")) {
-    for (const Given& item : fields["projections"].list()) {
-      const Fields p(item);
-      spec.projections.push_back({named(p, "a"), named(p, "b"), p.get<float>("scale")});
-    }
-  }
-  if (fields.has("triplets")) {
-    for (const Given& item : fields["triplets"].list()) {
-      const Fields t(item);
-      const auto real = [&](const char* key) { return t.get<float>(key); };
-      spec.triplets.push_back(
-          {named(t, "a"), named(t, "d"), named(t, "b"), real("beta1"), real("beta2"), real("orthogonal")});
-    }
-  }
-  if (fields.has("privacy")) {
-    spec.privacy = fields.get<Privacy>("privacy");
-  }
+  static_cast<AdapterParts&>(spec) = Given(value, "adapter", &names).as<AdapterParts>();
   return spec;
 }
-
-OptimizerKind to_optimizer_kind(const Fields& fields) { return fields.get<OptimizerKind>("kind"); }
-
-StateSpec to_state_spec(const Fields& fields) {
-  if (!fields.has("state")) return {};
-  const Fields state(fields["state"]);
-  return {to_optimizer_kind(state),
-          state.get<bool>("momentum", true),
-          state.get<bool>("eightBit", false),
-          state.get<int64_t>("resident", -1),
-          state.has("folder") ? state.get<std::string>("folder") : std::string(),
-          state.get<bool>("inBackward", false)};
-}
-
-OptimizerStep to_optimizer_step(Napi::Value value) {
-  const Fields o(value, "optimizer");
-  const auto real = [](const Fields& fields, const char* key) { return fields.get<float>(key); };
-  OptimizerStep options;
-  options.kind = to_optimizer_kind(o);
-  options.beta1 = o.get<float>("beta1");
-  options.beta2 = o.get<float>("beta2");
-  options.epsilon = o.get<float>("epsilon");
-  options.max_grad_norm = o.get<double>("maxGradNorm");
-  if (o.has("gradNorm")) options.grad_norm = o.get<double>("gradNorm");
-  options.step = o.get<int64_t>("step");
-  if (o.has("adafactor")) {
-    const Fields own(o["adafactor"]);
-    options.adafactor = {.decay_rate = own.get<double>("decayRate"),
-                         .epsilon = own.get<double>("epsilon"),
-                         .least_scale = own.get<double>("leastScale"),
-                         .clip_threshold = own.get<double>("clipThreshold"),
-                         .scale_parameter = own.get<bool>("scaleParameter", false)};
-  }
-  for (const Given& item : o["groups"].list()) {
-    const Fields group(item);
-    options.groups.push_back({real(group, "learningRate"), real(group, "weightDecay")});
-  }
-  if (o.has("ranks")) {
-    const Fields ranks(o["ranks"]);
-    options.ranks = {to_trained_ranks(ranks), {}};
-    options.ranks->draws = ranks.get<std::vector<int64_t>>("draws");
-  }
-  return options;
-}
-
-TrainedRanks to_trained_ranks(const Fields& fields) {
-  return {fields.get<int64_t>("active", 0), fields.get<bool>("lastOnly", false)};
-}
-
-StorageFormat to_storage_format(Napi::Value value) { return Given(value, "format").as<StorageFormat>(); }
 
 namespace {
 
@@ -243,69 +143,50 @@ TensorSource to_tensor_source(Napi::Value value) {
   return source;
 }
 
-Precision to_precision(const Fields& fields) { return fields.get<Precision>("precision"); }
-
 std::map<std::string, PlanOptions> to_plans(Napi::Value value) {
   return Given(value, "plans").as<std::map<std::string, PlanOptions>>();
 }
 
-float to_temperature(const Fields& fields) {
-  const double temperature = fields.get<double>("temperature", 1);
-  if (!(temperature > 0)) fields.wrong("temperature", "a positive number");
-  return static_cast<float>(temperature);
-}
-
-MicroBatch to_micro_batch(const Fields& fields) {
-  return {fields.get<std::vector<int32_t>>("tokens"), fields.get<std::vector<int32_t>>("cuSeqlens"),
-          fields.get<std::vector<int32_t>>("labels")};
-}
-
-TrainInput to_train_input(Napi::Value value) {
-  const Fields fields(value, "input");
-  TrainInput input;
-  input.batch = to_micro_batch(fields);
-  input.loss_scale = fields.get<float>("lossScale");
-  input.seed = fields.get<uint64_t>("seed");
-  input.step = fields.get<uint64_t>("step");
-  input.micro_step = fields.get<uint64_t>("microStep");
-  input.active_rank = fields.get<int64_t>("activeRank", 0);
-  input.last_rank_only = fields.get<bool>("lastRankOnly", false);
-  input.clipping_norm = fields.get<double>("clippingNorm", 0);
-  input.temperature = to_temperature(fields);
-  input.label_smoothing = fields.get<float>("labelSmoothing", 0);
-  input.embedding_noise = fields.get<float>("embeddingNoise", 0);
-  if (fields.has("weights")) input.weights = fields.get<std::vector<float>>("weights");
-  if (fields.get<bool>("lastOfStep", false)) input.sums = &Engine::instance().sums();
-  if (fields.has("update")) input.update = to_optimizer_step(fields.get("update"));
-  return input;
-}
-
-ForwardInput to_forward_input(const Fields& fields) {
-  return {fields.get<std::vector<int32_t>>("tokens"), fields.get<int64_t>("past"),
-          fields.get<std::vector<int32_t>>("rows"), fields.get<int64_t>("reach", 0)};
-}
-
-std::optional<Sampling> to_sampling(const Fields& fields) {
-  if (!fields.has("sampling")) return std::nullopt;
-  const Fields s(fields["sampling"]);
-  Sampling sampling;
-  sampling.temperature = s.get<float>("temperature");
-  sampling.top_k = s.get<int64_t>("topK");
-  sampling.top_p = s.get<float>("topP");
-  sampling.seed = s.get<uint64_t>("seed");
-  sampling.position = s.get<uint64_t>("position");
-  if (s.has("frequencyPenalty")) sampling.frequency_penalty = s.get<float>("frequencyPenalty");
-  if (s.has("presencePenalty")) sampling.presence_penalty = s.get<float>("presencePenalty");
-  if (s.has("drawn")) sampling.drawn = s.get<std::vector<int32_t>>("drawn");
-  if (s.has("logitBias")) {
-    const Fields bias(s["logitBias"]);
-    const std::vector<int32_t> ids = bias.get<std::vector<int32_t>>("ids");
-    const std::vector<float> values = bias.get<std::vector<float>>("values");
-    if (ids.size() != values.size()) bias.wrong("values", "as long as its ids");
-    for (size_t i = 0; i < ids.size(); ++i) sampling.logit_bias.emplace_back(ids[i], values[i]);
+KernelStudy to_kernel_study(Napi::Value value) {
+  const Fields fields(value, "kernel study");
+  KernelStudy study;
+  study.precision = fields.get<Precision>("precision");
+  study.rounds = fields.get<int>("rounds");
+  const auto integer = [&](const char* key) { return fields.get<int64_t>(key); };
+  const auto index = [&](const char* key) { return static_cast<int32_t>(fields.get<int>(key)); };
+  static constexpr const char* kKinds[] = {"linear", "attention", "head_loss"};
+  switch (fields["kind"].choice(kKinds)) {
+    case 0:
+      study.subject = LinearStudy{integer("tokens"), integer("out"), integer("in"), integer("rank"),
+                                  fields.get<StorageFormat>("format")};
+      break;
+    case 1: {
+      AttentionStudy attention{index("sequences"), index("length"), index("heads"), index("kvHeads"), index("headDim")};
+      if (fields.has("window")) attention.window = index("window");
+      study.subject = attention;
+      break;
+    }
+    default:
+      study.subject =
+          HeadStudy{integer("tokens"), integer("vocab"), integer("hidden"), fields.get<StorageFormat>("format")};
   }
-  if (s.has("rules")) sampling.rules = s["rules"].rules();
-  return sampling;
+  return study;
+}
+
+Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times) {
+  Napi::Object object = Napi::Object::New(env);
+  Napi::Array kernels = Napi::Array::New(env);
+  for (const KernelTime& kernel : times.kernels) {
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("name", kernel.name);
+    item.Set("operations", kernel.operations);
+    item.Set("seconds", kernel.seconds);
+    kernels.Set(kernels.Length(), item);
+  }
+  object.Set("kernels", kernels);
+  object.Set("peak", times.peak ? Napi::Value(Napi::Number::New(env, *times.peak)) : env.Null());
+  if (times.extra_bytes) object.Set("extraBytes", static_cast<double>(*times.extra_bytes));
+  return object;
 }
 
 Napi::Value from_report(Napi::Env env, PlanReport report) {
@@ -320,37 +201,22 @@ Napi::Value from_report(Napi::Env env, PlanReport report) {
 
 namespace {
 
-Napi::Object from_counts(Napi::Env env, const NullDevice::Counts& of) {
-  const auto number = [env](int64_t value) { return Napi::Number::New(env, static_cast<double>(value)); };
-  Napi::Array kernels = Napi::Array::New(env);
+/// With an entry for every kernel.
+WorkCounts work_of(const NullDevice::Counts& of) {
+  WorkCounts work{{}, of.uploaded, of.downloaded, of.stashed, of.fetched};
   for (const char* const name : kernel_names()) {
     const auto found = of.kernels.find(name);
-    const KernelCounts counts = found == of.kernels.end() ? KernelCounts() : found->second;
-    Napi::Object item = Napi::Object::New(env);
-    item.Set("kernel", name);
-    item.Set("launches", number(counts.launches));
-    item.Set("bytesMoved", number(counts.bytes));
-    item.Set("workspaceBytes", number(counts.workspace));
-    item.Set("multiplyAdds", Napi::Number::New(env, counts.multiply_adds));
-    kernels.Set(kernels.Length(), item);
+    work.kernels.push_back(found == of.kernels.end() ? KernelCounts{name} : found->second);
   }
-  Napi::Object downloaded = Napi::Object::New(env);
-  for (const auto& [what, bytes] : of.downloaded) downloaded.Set(what, number(bytes));
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("kernels", kernels);
-  object.Set("uploadedBytes", number(of.uploaded));
-  object.Set("downloadedBytes", downloaded);
-  object.Set("stashedBytes", number(of.stashed));
-  object.Set("fetchedBytes", number(of.fetched));
-  return object;
+  return work;
 }
 
 }  // namespace
 
 Napi::Value from_dry_run(Napi::Env env, const DryRun& run) {
-  Napi::Object object = from_counts(env, run.micro_batch);
-  if (run.update) object.Set("update", from_counts(env, *run.update));
-  return object;
+  StepCounts counts{work_of(run.micro_batch), {}};
+  if (run.update) counts.update = work_of(*run.update);
+  return to_value(env, counts);
 }
 
 }  // namespace lowrank::addon

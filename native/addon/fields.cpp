@@ -50,11 +50,18 @@ std::string Given::text() const {
   return value_.As<Napi::String>().Utf8Value();
 }
 
+ParameterIndex Given::parameter() const {
+  const auto found = parameters_->find(text());
+  if (found == parameters_->end()) wrong("the name of a declared parameter");
+  return found->second;
+}
+
 std::vector<Given> Given::list() const {
   if (!value_.IsArray()) wrong("an array");
   const Napi::Array array = value_.As<Napi::Array>();
   std::vector<Given> items;
-  for (uint32_t i = 0; i < array.Length(); ++i) items.emplace_back(array.Get(i), name_ + '[' + std::to_string(i) + ']');
+  for (uint32_t i = 0; i < array.Length(); ++i)
+    items.emplace_back(array.Get(i), name_ + '[' + std::to_string(i) + ']', parameters_);
   return items;
 }
 
@@ -68,7 +75,7 @@ int Given::choose(const char* const* names, size_t count) const {
   wrong(all);
 }
 
-Fields::Fields(const Given& given) : name_(given.name()) {
+Fields::Fields(const Given& given) : name_(given.name()), parameters_(given.parameters()) {
   if (!given.value().IsObject()) given.wrong("an object");
   object_ = given.value().As<Napi::Object>();
 }

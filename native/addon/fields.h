@@ -10,14 +10,11 @@
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "core/lists.h"
-
-namespace lowrank {
-class TokenRules;
-}
+#include "core/boundary.h"
 
 namespace lowrank::addon {
 
@@ -26,14 +23,20 @@ inline constexpr bool is_a = false;
 template <class... Arguments, template <class...> class Kind>
 inline constexpr bool is_a<Kind<Arguments...>, Kind> = true;
 
+/// Indices of an adapter's parameters by name.
+using ParameterNames = std::unordered_map<std::string, int>;
+
 /// One value; `name` is what errors call it.
 class Given {
  public:
-  Given(Napi::Value value, std::string name) : value_(value), name_(std::move(name)) {}
+  /// @param parameters that fields of the type ParameterIndex name; must outlive it
+  Given(Napi::Value value, std::string name, const ParameterNames* parameters = nullptr)
+      : value_(value), name_(std::move(name)), parameters_(parameters) {}
 
   Napi::Env env() const { return value_.Env(); }
   Napi::Value value() const { return value_; }
   const std::string& name() const { return name_; }
+  const ParameterNames* parameters() const { return parameters_; }
   bool is_absent() const { return value_.IsUndefined() || value_.IsNull(); }
   [[noreturn]] void wrong(const std::string& expected) const;
 
@@ -42,6 +45,7 @@ class Given {
   int64_t integer() const;
   int index() const;  // 32-bit, may be negative
   std::string text() const;
+  ParameterIndex parameter() const;
   std::vector<Given> list() const;
   /// A typed array, whose elements must not outlive the call.
   template <class Array>
@@ -69,6 +73,7 @@ class Given {
   int choose(const char* const* names, size_t count) const;
   Napi::Value value_;
   std::string name_;
+  const ParameterNames* parameters_;
 };
 
 /// The fields of an object.
@@ -77,7 +82,7 @@ class Fields {
   explicit Fields(const Given& given);
   Fields(Napi::Value value, std::string name) : Fields(Given(value, std::move(name))) {}
 
-  Given operator[](const char* key) const { return {object_.Get(key), name_ + '.' + key}; }
+  Given operator[](const char* key) const { return {object_.Get(key), name_ + '.' + key, parameters_}; }
   bool has(const char* key) const { return !(*this)[key].is_absent(); }
   /// Keys that have a value.
   std::vector<std::string> keys() const;
@@ -95,6 +100,7 @@ class Fields {
  private:
   Napi::Object object_;
   std::string name_;
+  const ParameterNames* parameters_;
 };
 
 template <class T>
@@ -110,6 +116,8 @@ T Given::as() const {
     return static_cast<T>(number());
   } else if constexpr (std::is_enum_v<T>) {
     return static_cast<T>(choice(names_of(T())));
+  } else if constexpr (std::is_same_v<T, ParameterIndex>) {
+    return parameter();
   } else if constexpr (std::is_same_v<T, std::string>) {
     return text();
   } else if constexpr (std::is_same_v<T, std::vector<int32_t>>) {

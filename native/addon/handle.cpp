@@ -12,12 +12,6 @@ Napi::Uint8Array bytes(Napi::Env env, const void* data, size_t count) {
   return array;
 }
 
-Napi::Value from_doubles(Napi::Env env, std::vector<double>& values) {
-  Napi::Float64Array array = Napi::Float64Array::New(env, values.size());
-  std::copy(values.begin(), values.end(), array.Data());
-  return array;
-}
-
 Napi::Number number(Napi::Env env, int64_t value) { return Napi::Number::New(env, static_cast<double>(value)); }
 
 }  // namespace lowrank::addon

@@ -22,7 +22,6 @@ struct Environment {
 Environment& environment(Napi::Env env);
 
 Napi::Uint8Array bytes(Napi::Env env, const void* data, size_t count);
-Napi::Value from_doubles(Napi::Env env, std::vector<double>& values);
 Napi::Number number(Napi::Env env, int64_t value);
 
 // The classes, and access to the payloads of their handles. Throw TypeError for anything but such a handle, and

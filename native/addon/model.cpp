@@ -4,6 +4,7 @@
 #include "addon/arguments.h"
 #include "addon/convert.h"
 #include "addon/handle.h"
+#include "addon/values.h"
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/remarks.h"
@@ -47,7 +48,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
       const auto model = payload(env);
       const std::string name = info[0].ToString();
       const TensorSource source = to_tensor_source(info[1]);
-      const StorageFormat format = to_storage_format(info[2]);
+      const StorageFormat format = Given(info[2], "format").as<StorageFormat>();
       const int index = declared(*model, name);
       const GraphWeight& expected = model->graph.weights[index];
       if (model->weights[index]) fail("CONFIG", "weight '", name, "' is already loaded");
@@ -175,22 +176,14 @@ class ModelHandle : public Handle<ModelHandle, Model> {
     return guarded(env, [&] {
       const auto model = payload(env);
       const int index = loaded(*model, info[0].ToString());
-      return environment(env).channel->start<PackedWeight>(
-          env,
-          over(model,
-               [model, index](Context& context, const CancelFlag&) {
-                 const Held held = model->hold(index);
-                 return pack_weight(context.pool, model->weights[index]);
-               }),
-          [](Napi::Env e, PackedWeight& packed) -> Napi::Value {
-            Napi::Object result = Napi::Object::New(e);
-            result.Set("codes", bytes(e, packed.codes.data(), packed.codes.size()));
-            result.Set("absmax", bytes(e, packed.absmax.data(), packed.absmax.size()));
-            if (packed.nested_absmax.empty()) return result;
-            result.Set("nestedAbsmax", bytes(e, packed.nested_absmax.data(), packed.nested_absmax.size() * 4));
-            result.Set("absmaxOffset", static_cast<double>(packed.absmax_offset));
-            return result;
-          });
+      return environment(env).channel->start<PackedWeight>(env,
+                                                           over(model,
+                                                                [model, index](Context& context, const CancelFlag&) {
+                                                                  const Held held = model->hold(index);
+                                                                  return pack_weight(context.pool,
+                                                                                     model->weights[index]);
+                                                                }),
+                                                           to_value<PackedWeight>);
     });
   }
 
@@ -208,9 +201,7 @@ class ModelHandle : public Handle<ModelHandle, Model> {
 
   Napi::Value missing(const Napi::CallbackInfo& info) {
     const std::vector<std::string> names = payload(info.Env())->missing();
-    Napi::Array array = Napi::Array::New(info.Env(), names.size());
-    for (uint32_t i = 0; i < names.size(); ++i) array.Set(i, names[i]);
-    return array;
+    return to_value(info.Env(), names);
   }
 };
 
@@ -219,13 +210,11 @@ Napi::Value ModelHandle::plan(const Napi::CallbackInfo& info) {
   return guarded(env, [&] {
     const auto model = payload(env);
     model->expect_loaded();
-    if (!info[0].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
-    const Napi::Array list = info[0].As<Napi::Array>();
     std::vector<AdapterSpec> specs;
-    for (uint32_t i = 0; i < list.Length(); ++i) {
-      const Fields item(list.Get(i), "adapters");
+    for (const Given& each : Given(info[0], "adapters").list()) {
+      const Fields item(each);
       specs.push_back(adapter_of(item.get("adapter"))->spec());
-      specs.back().state = to_state_spec(item);
+      specs.back().state = item.get<StateSpec>("state", {});
     }
     std::vector<const AdapterSpec*> adapters;
     for (const AdapterSpec& spec : specs) adapters.push_back(&spec);
@@ -262,12 +251,7 @@ Napi::Value ModelHandle::read_weight(const Napi::CallbackInfo& info) {
                return lowrank::read_weight(context.pool, model->weights[index], name, adapters->list(), options,
                                            cancel);
              }),
-        [](Napi::Env e, std::vector<uint8_t>& bytes) -> Napi::Value {
-          Napi::Uint8Array array = Napi::Uint8Array::New(e, bytes.size());
-          std::copy(bytes.begin(), bytes.end(), array.Data());
-          return array;
-        },
-        adapters->release_uses());
+        to_value<std::vector<uint8_t>>, adapters->release_uses());
   });
 }
 
@@ -302,11 +286,7 @@ Napi::Value ModelHandle::merge_weight(const Napi::CallbackInfo& info) {
                   })),
         [model, index](Napi::Env e, Merged& merged) -> Napi::Value {
           place(e, *model, index, merged.weight);
-          Napi::Object result = Napi::Object::New(e);
-          result.Set("change", merged.survival.change);
-          result.Set("kept", merged.survival.kept);
-          result.Set("error", merged.survival.error);
-          return result;
+          return to_value(e, merged.sums);
         },
         adapters->release_uses());
   });
@@ -326,27 +306,14 @@ Napi::Value ModelHandle::decompose(const Napi::CallbackInfo& info) {
     if (fields.has("target")) options.target = fields.get<std::string>("target");
     const auto adapters = std::make_shared<AdapterList>(fields);
     const int index = loaded(*model, name);
-    return environment(env).channel->start<Factors>(
+    return environment(env).channel->start<Decomposition>(
         env,
         over(model,
              [model, index, name, options, adapters](Context& context, const CancelFlag&) {
                const Held held = model->hold(index);
                return decompose_weight(context.pool, model->weights[index], name, adapters->list(), options);
              }),
-        [](Napi::Env e, Factors& factors) -> Napi::Value {
-          const auto floats = [&](const std::vector<float>& values) {
-            Napi::Float32Array array = Napi::Float32Array::New(e, values.size());
-            std::copy(values.begin(), values.end(), array.Data());
-            return array;
-          };
-          Napi::Object result = Napi::Object::New(e);
-          result.Set("a", floats(factors.a));
-          result.Set("b", floats(factors.b));
-          result.Set("square", factors.square);
-          result.Set("kept", factors.kept);
-          return result;
-        },
-        adapters->release_uses());
+        to_value<Decomposition>, adapters->release_uses());
   });
 }
 

@@ -8,6 +8,7 @@
 #include "addon/convert.h"
 #include "addon/handle.h"
 #include "addon/ranks.h"
+#include "addon/values.h"
 #include "backends/cpu/device.h"
 #include "backends/cuda/device.h"
 #include "core/remarks.h"
@@ -18,7 +19,6 @@
 #include "os/library.h"
 #include "os/mapped_file.h"
 #include "os/process_memory.h"
-#include "runtime/arithmetic_peak.h"
 #include "runtime/dry_run.h"
 
 namespace lowrank::addon {
@@ -41,16 +41,13 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
     const Engine& engine = Engine::instance();
-    Napi::Object object = Napi::Object::New(env);
-    object.Set("isa", cpu::name_of(engine.level()));
-    Napi::Array levels = Napi::Array::New(env);
+    CpuInfo found{.isa = cpu::name_of(engine.level()),
+                  .threads = engine.threads(),
+                  .cores = os::usable_cores(),
+                  .prefers_bf16 = cpu::prefers_bf16(engine.level())};
     for (const cpu::Level level : cpu::kLevels)
-      if (cpu::available(level)) levels.Set(levels.Length(), cpu::name_of(level));
-    object.Set("levels", levels);
-    object.Set("threads", engine.threads());
-    object.Set("cores", os::usable_cores());
-    object.Set("prefersBf16", cpu::prefers_bf16(engine.level()));
-    return object;
+      if (cpu::available(level)) found.levels.emplace_back(cpu::name_of(level));
+    return to_value(env, found);
   });
 }
 
@@ -58,34 +55,17 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
     const CudaInfo found = Engine::instance().gpus().info();
-    Napi::Object object = Napi::Object::New(env);
-    object.Set("available", found.available);
-    object.Set("version", found.version == 0 ? "" : cuda::version_text(found.version));
-    Napi::Array reasons = Napi::Array::New(env), cards = Napi::Array::New(env);
-    for (const std::string& reason : found.reasons) reasons.Set(reasons.Length(), reason);
+    CudaReport report{found.available, found.version == 0 ? "" : cuda::version_text(found.version), found.reasons, {}};
     for (const cuda::FoundCard& each : found.cards) {
-      Napi::Object card = Napi::Object::New(env);
-      card.Set("number", each.number);
-      card.Set("name", each.name);
-      card.Set("bus", each.bus);
-      card.Set("memoryBytes", number(env, each.bytes));
-      card.Set("sm", each.card.sm);
-      card.Set("multiprocessors", each.card.multiprocessors);
-      card.Set("sharedBytes", number(env, each.card.shared_bytes));
-      card.Set("reason", each.reason);
-      cards.Set(cards.Length(), card);
+      const auto& [sm, multiprocessors, shared_bytes, decoded, least, side] = each.card;
+      report.cards.push_back(
+          {{sm, multiprocessors, shared_bytes}, each.number, each.name, each.bus, each.bytes, each.reason});
     }
-    object.Set("reasons", reasons);
-    object.Set("cards", cards);
-    return object;
+    return to_value(env, report);
   });
 }
 
-Napi::Value remarks(const Napi::CallbackInfo& info) {
-  Napi::Array texts = Napi::Array::New(info.Env());
-  for (const std::string& text : take_remarks()) texts.Set(texts.Length(), text);
-  return texts;
-}
+Napi::Value remarks(const Napi::CallbackInfo& info) { return to_value(info.Env(), take_remarks()); }
 
 Napi::Value configure(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
@@ -153,12 +133,12 @@ Napi::Value reset_peak(const Napi::CallbackInfo& info) {
 /// sharedBytes}.
 std::unique_ptr<const KernelSizes> to_sizes(Napi::Value value) {
   if (value.IsObject()) {
-    const Fields card(value, "card");
-    cuda::Card of;
-    of.sm = card.get<int>("sm");
-    of.multiprocessors = card.get<int>("multiprocessors");
-    of.shared_bytes = card.get<int64_t>("sharedBytes");
-    return std::make_unique<cuda::CudaSizes>(of);
+    const auto [sm, multiprocessors, shared_bytes] = Given(value, "card").as<CardSizes>();
+    cuda::Card card;
+    card.sm = sm;
+    card.multiprocessors = multiprocessors;
+    card.shared_bytes = shared_bytes;
+    return std::make_unique<cuda::CudaSizes>(card);
   }
   return Engine::instance().sizes("cpu",
                                   value.IsNumber() ? std::optional(value.ToNumber().Int32Value()) : std::nullopt);
@@ -169,13 +149,11 @@ struct Shapes {
   explicit Shapes(const Napi::CallbackInfo& info) : graph(to_graph(info[0])), sizes(to_sizes(info[4])) {
     check_graph(graph);
     formats = to_formats(graph, info[1]);
-    if (!info[2].IsArray()) throw Napi::TypeError::New(info.Env(), "lowrank: adapters must be an array");
-    const Napi::Array list = info[2].As<Napi::Array>();
-    for (uint32_t i = 0; i < list.Length(); ++i) {
-      const Fields item(list.Get(i), "adapters");
+    for (const Given& each : Given(info[2], "adapters").list()) {
+      const Fields item(each);
       specs.push_back(to_adapter_spec(item.get("spec")));
       specs.back().trainable = item.get<bool>("trainable", false);
-      specs.back().state = to_state_spec(item);
+      specs.back().state = item.get<StateSpec>("state", {});
       check_adapter(specs.back());
     }
     plans = to_plans(info[3]);
@@ -221,20 +199,30 @@ Napi::Value count_step(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value time_kernels(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    return environment(env).channel->start<KernelTimes>(
+        env,
+        [study = to_kernel_study(info[0])](Context& context, const CancelFlag& cancel) {
+          return lowrank::time_kernels(context, study, cancel);
+        },
+        [](Napi::Env e, KernelTimes& times) { return from_kernel_times(e, times); });
+  });
+}
+
 Napi::Value arithmetic_peak(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
     const Fields fields(info[0], "options");
-    const Precision precision = to_precision(fields);
+    const Precision precision = fields.get<Precision>("precision");
     const int rounds = fields.get<int>("rounds");
     return environment(env).channel->start<std::optional<double>>(
         env,
         [precision, rounds](Context& context, const CancelFlag&) {
           return lowrank::arithmetic_peak(context, precision, rounds);
         },
-        [](Napi::Env e, std::optional<double>& peak) {
-          return peak ? Napi::Value(Napi::Number::New(e, *peak)) : e.Null();
-        });
+        to_value<std::optional<double>>);
   });
 }
 
@@ -283,6 +271,7 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("createWeightFile", create<&Environment::weight_file>);
   method("plan", plan);
   method("countStep", count_step);
+  method("timeKernels", time_kernels);
   method("arithmeticPeak", arithmetic_peak);
   method("dump", dump);
   method("remarks", remarks);

@@ -9,6 +9,7 @@
 
 #include "addon/fields.h"
 #include "addon/handle.h"
+#include "addon/values.h"
 #include "comm/alone.h"
 #include "comm/meet.h"
 #include "comm/mpi.h"
@@ -21,18 +22,7 @@ using Message = std::vector<uint8_t>;
 
 Napi::Value undefined(Napi::Env env, bool&) { return env.Undefined(); }
 
-Message to_message(const Napi::Value& given) {
-  if (!given.IsTypedArray() || given.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-    throw Napi::TypeError::New(given.Env(), "lowrank: a message must be a Uint8Array");
-  const Napi::Uint8Array array = given.As<Napi::Uint8Array>();
-  return Message(array.Data(), array.Data() + array.ElementLength());
-}
-
-Napi::Value to_array(Napi::Env env, std::vector<Message>& said) {
-  Napi::Array array = Napi::Array::New(env, said.size());
-  for (uint32_t i = 0; i < array.Length(); ++i) array.Set(i, bytes(env, said[i].data(), said[i].size()));
-  return array;
-}
+Message to_message(const Napi::Value& given) { return Given(given, "message").as<Message>(); }
 
 /// A meeting on a thread of Node.js, which does not wait for the jobs of the engine.
 class MeetingAside final : public Napi::AsyncWorker {
@@ -51,7 +41,7 @@ class MeetingAside final : public Napi::AsyncWorker {
       SetError(error.what());
     }
   }
-  void OnOK() override { deferred_.Resolve(to_array(Env(), said_)); }
+  void OnOK() override { deferred_.Resolve(to_value(Env(), said_)); }
   void OnError(const Napi::Error& error) override {
     deferred_.Reject(to_js(Env(), code_.c_str(), error.Message()).Value());
   }
@@ -65,29 +55,14 @@ class MeetingAside final : public Napi::AsyncWorker {
 };
 
 Napi::Value mpi_info(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return guarded(env, [&] {
-    const MpiSearch search = find_mpi();
-    Napi::Object object = Napi::Object::New(env);
-    Napi::Array libraries = Napi::Array::New(env), reasons = Napi::Array::New(env);
-    for (const auto& [name, version] : search.found) {
-      Napi::Object library = Napi::Object::New(env);
-      library.Set("name", name);
-      library.Set("version", version);
-      libraries.Set(libraries.Length(), library);
-    }
-    for (const std::string& reason : search.reasons) reasons.Set(reasons.Length(), reason);
-    object.Set("libraries", libraries);
-    object.Set("reasons", reasons);
-    return object;
-  });
+  return guarded(info.Env(), [&] { return to_value(info.Env(), find_mpi()); });
 }
 
 Napi::Value join_ranks(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
     const Fields fields(info[0], "launch");
-    const auto launcher = static_cast<MpiLauncher>(fields["launcher"].choice(kMpiLauncherNames));
+    const auto launcher = fields.get<MpiLauncher>("launcher");
     const int size = fields.get<int>("size");
     const std::string library = fields.get<std::string>("library");
     const std::chrono::milliseconds patience(fields.get<int64_t>("patience"));
@@ -99,11 +74,7 @@ Napi::Value join_ranks(const Napi::CallbackInfo& info) {
         },
         [](Napi::Env e, bool&) -> Napi::Value {
           const Comm& comm = Engine::instance().comm();
-          Napi::Object object = Napi::Object::New(e);
-          object.Set("rank", comm.rank());
-          object.Set("size", comm.size());
-          object.Set("library", comm.library());
-          return object;
+          return to_value(e, JoinedRanks{comm.rank(), comm.size(), comm.library()});
         });
   });
 }
@@ -113,7 +84,7 @@ Napi::Value meet_ranks(const Napi::CallbackInfo& info) {
   return guarded(env, [&] {
     return environment(env).channel->start<std::vector<Message>>(
         env, [own = to_message(info[0])](Context&, const CancelFlag&) { return meet(Engine::instance().comm(), own); },
-        to_array);
+        to_value<std::vector<Message>>);
   });
 }
 
@@ -179,7 +150,7 @@ Napi::Value receive_from_rank(const Napi::CallbackInfo& info) {
           });
           return message;
         },
-        [](Napi::Env e, Message& message) -> Napi::Value { return bytes(e, message.data(), message.size()); });
+        to_value<Message>);
   });
 }
 
@@ -207,11 +178,8 @@ Napi::Value nccl_info(const Napi::CallbackInfo& info) {
   return guarded(env, [&] {
     std::string reason;
     const auto library = cuda::Nccl::open(reason);
-    Napi::Object object = Napi::Object::New(env);
-    object.Set("library", library == nullptr ? "" : library->path());
-    object.Set("version", library == nullptr ? "" : library->version());
-    object.Set("reason", reason);
-    return object;
+    if (library == nullptr) return to_value(env, NcclReport{"", "", reason});
+    return to_value(env, NcclReport{library->path(), library->version(), reason});
   });
 }
 
@@ -249,9 +217,8 @@ Napi::Value lost_rank(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value allowed_cores(const Napi::CallbackInfo& info) {
-  const std::vector<int> cores = os::allowed_cores();
-  Napi::Array array = Napi::Array::New(info.Env(), cores.size());
-  for (uint32_t i = 0; i < array.Length(); ++i) array.Set(i, cores[i]);
+  Napi::Array array = Napi::Array::New(info.Env());
+  for (const int core : os::allowed_cores()) array.Set(array.Length(), core);
   return array;
 }
 

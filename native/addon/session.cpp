@@ -3,27 +3,31 @@
 
 #include "addon/convert.h"
 #include "addon/handle.h"
+#include "addon/values.h"
 #include "core/error.h"
+#include "runtime/sampling.h"
 
 namespace lowrank::addon {
 namespace {
 
-Napi::Value from_loss(Napi::Env env, LossResult& loss) {
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("lossSum", loss.loss_sum);
-  result.Set("count", number(env, loss.count));
-  if (!loss.norms.empty()) result.Set("norms", from_doubles(env, loss.norms));
-  if (loss.grad_norm) result.Set("gradNorm", *loss.grad_norm);
-  if (loss.hits) result.Set("hits", number(env, *loss.hits));
-  const auto set = [&](const char* name, const std::vector<float>& numbers) {
-    if (numbers.empty()) return;
-    Napi::Float32Array values = Napi::Float32Array::New(env, numbers.size());
-    std::copy(numbers.begin(), numbers.end(), values.Data());
-    result.Set(name, values);
-  };
-  set("logProbs", loss.log_probs);
-  set("logits", loss.logits);
-  return result;
+/// The input of a pass over a micro-batch.
+template <class Input>
+std::shared_ptr<Input> to_input(Napi::Value value) {
+  const Given given(value, "input");
+  auto input = std::make_shared<Input>(given.as<Input>());
+  if (!(input->temperature > 0)) Fields(given).wrong("temperature", "a positive number");
+  return input;
+}
+
+/// New tokens of a text, and how the next one is drawn.
+template <class Text>
+Text to_text(const Given& given) {
+  Text text = given.as<Text>();
+  if (!text.sampling) return text;
+  const auto& [ids, values] = text.sampling->logit_bias;
+  if (ids.size() != values.size())
+    Fields{Fields{Fields{given}["sampling"]}["logitBias"]}.wrong("values", "as long as its ids");
+  return text;
 }
 
 /// Use of the adapters by a job over the session, until its promise settles.
@@ -33,45 +37,14 @@ std::shared_ptr<std::vector<AdapterUse>> use_adapters(const Session& session, Ad
   return uses;
 }
 
-/// How the next token of a text is drawn, and what is told about it.
-struct Draw {
-  std::optional<Sampling> sampling;
-  bool wants_log_prob;
-  std::optional<int64_t> top;  // number of likeliest tokens to name
-
-  explicit Draw(const Fields& fields)
-      : sampling(to_sampling(fields)), wants_log_prob(fields.get<bool>("wantLogProb", false)) {
-    if (fields.has("topLogProbs")) top = fields.get<int64_t>("topLogProbs");
-  }
-};
-
-struct Drawn {
-  std::optional<int32_t> token;
-  std::optional<double> log_prob;
-  std::optional<OwnLogProbs> own;
-  std::vector<float> logits;
-
-  void draw(const float* row, int64_t vocab, const Draw& how) {
-    token = sample_token(row, vocab, *how.sampling);
-    if (how.wants_log_prob) log_prob = log_probability(row, vocab, *token, how.sampling->temperature);
-    if (how.top) own = own_log_probs(row, vocab, *token, *how.top);
-  }
-
-  Napi::Object result(Napi::Env env) {
-    Napi::Object result = Napi::Object::New(env);
-    if (token) result.Set("token", *token);
-    if (log_prob) result.Set("logProb", *log_prob);
-    if (!own) return result;
-    Napi::Object named = Napi::Object::New(env);
-    named.Set("logProb", own->log_prob);
-    Napi::Int32Array ids = Napi::Int32Array::New(env, own->top.size());
-    std::copy(own->top.begin(), own->top.end(), ids.Data());
-    named.Set("top", ids);
-    named.Set("topLogProbs", from_doubles(env, own->top_log_probs));
-    result.Set("own", named);
-    return result;
-  }
-};
+/// Draws the token after a text by its logits [vocab], which moves its rules on.
+ForwardResult drawn(const float* row, int64_t vocab, const Drawing& how) {
+  ForwardResult result;
+  result.token = sample_token(row, vocab, *how.sampling);
+  if (how.want_log_prob) result.log_prob = log_probability(row, vocab, *result.token, how.sampling->temperature);
+  if (how.top_log_probs) result.own = own_log_probs(row, vocab, *result.token, *how.top_log_probs);
+  return result;
+}
 
 class SessionHandle : public Handle<SessionHandle, Session> {
  public:
@@ -113,21 +86,21 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const Napi::Env env = info.Env();
     const auto session = payload(env);
     const std::string plan = info[0].ToString();
-    auto input = std::make_shared<TrainInput>(to_train_input(info[1]));
+    auto input = to_input<TrainInput>(info[1]);
     const auto uses = use_adapters(*session, input->update ? AdapterUse::Kind::update : AdapterUse::Kind::train);
     return environment(env).channel->start<LossResult>(
         env,
         [session, plan, input](Context& context, const CancelFlag& cancel) {
-          return session->train_step(context, plan, *input, cancel);
+          return session->train_step(context, plan, *input, cancel, &Engine::instance().sums());
         },
-        from_loss, uses, &session->memory());
+        to_value<LossResult>, uses, &session->memory());
   }
 
   Napi::Value forward_step(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const auto session = payload(env);
     const std::string plan = info[0].ToString();
-    auto input = std::make_shared<TrainInput>(to_train_input(info[1]));
+    auto input = to_input<TrainInput>(info[1]);
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<bool>(
         env,
@@ -155,14 +128,14 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const Napi::Env env = info.Env();
     const auto session = payload(env);
     const std::string plan = info[0].ToString();
-    auto input = std::make_shared<TrainInput>(to_train_input(info[1]));
+    auto input = to_input<TrainInput>(info[1]);
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<LossResult>(
         env,
         [session, plan, input](Context& context, const CancelFlag& cancel) {
-          return session->score_step(context, plan, *input, cancel);
+          return session->score_step(context, plan, *input, cancel, &Engine::instance().sums());
         },
-        from_loss, uses, &session->memory());
+        to_value<LossResult>, uses, &session->memory());
   }
 
   Napi::Value finish_step(const Napi::CallbackInfo& info) {
@@ -174,9 +147,9 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     return environment(env).channel->start<LossResult>(
         env,
         [session, weights](Context& context, const CancelFlag& cancel) {
-          return session->finish_step(context, *weights, cancel);
+          return session->finish_step(context, *weights, cancel, &Engine::instance().sums());
         },
-        from_loss, uses, &session->memory());
+        to_value<LossResult>, uses, &session->memory());
   }
 
   Napi::Value sum_gradients(const Napi::CallbackInfo& info) {
@@ -198,17 +171,15 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const Napi::Env env = info.Env();
     const auto session = payload(env);
     const std::string plan = info[0].ToString();
-    const Fields fields(info[1], "input");
-    auto batch = std::make_shared<MicroBatch>(to_micro_batch(fields));
-    const float temperature = to_temperature(fields);
-    const Wanted wanted{fields.get<bool>("wantLogProbs", false), fields.get<bool>("wantLogits", false)};
+    auto input = to_input<EvaluateInput>(info[1]);
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<LossResult>(
         env,
-        [session, plan, batch, temperature, wanted](Context& context, const CancelFlag& cancel) {
-          return session->evaluate(context, plan, *batch, cancel, temperature, wanted);
+        [session, plan, input](Context& context, const CancelFlag& cancel) {
+          return session->evaluate(context, plan, *input, cancel, input->temperature,
+                                   {input->want_log_probs, input->want_logits});
         },
-        from_loss, uses, &session->memory());
+        to_value<LossResult>, uses, &session->memory());
   }
 
   Napi::Value output_norms(const Napi::CallbackInfo& info) {
@@ -216,41 +187,29 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const auto session = payload(env);
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
     return environment(env).channel->start<std::vector<double>>(
-        env, [session](Context&, const CancelFlag&) { return session->output_norms(); }, from_doubles, uses,
-        &session->memory());
+        env, [session](Context&, const CancelFlag&) { return session->output_norms(); }, to_value<std::vector<double>>,
+        uses, &session->memory());
   }
 
   Napi::Value forward(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const auto session = payload(env);
     const std::string plan = info[0].ToString();
-    const Fields fields(info[1], "input");
-    auto input = std::make_shared<ForwardInput>(to_forward_input(fields));
-    const bool want_logits = fields.get<bool>("wantLogits", false);
-    const Draw draw(fields);
-    if (draw.sampling && input->rows.empty())
+    auto input = std::make_shared<ForwardInput>(to_text<ForwardInput>(Given(info[1], "input")));
+    if (input->sampling && input->rows.empty())
       throw to_js(env, "SHAPE", "a token is drawn from the last row, and no row is wanted");
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
-    return environment(env).channel->start<Drawn>(
+    return environment(env).channel->start<ForwardResult>(
         env,
-        [session, plan, input, want_logits, draw](Context& context, const CancelFlag& cancel) {
+        [session, plan, input](Context& context, const CancelFlag& cancel) {
           const HostView<const float> logits = session->forward(context, plan, *input, cancel);
           const int64_t vocab = session->graph().labels, rows = static_cast<int64_t>(input->rows.size());
-          Drawn drawn;
-          if (draw.sampling) drawn.draw(logits.data() + (rows - 1) * vocab, vocab, draw);
-          if (want_logits) drawn.logits.assign(logits.begin(), logits.begin() + rows * vocab);
-          return drawn;
-        },
-        [want_logits](Napi::Env e, Drawn& drawn) -> Napi::Value {
-          Napi::Object result = drawn.result(e);
-          if (want_logits) {
-            Napi::Float32Array logits = Napi::Float32Array::New(e, drawn.logits.size());
-            std::copy(drawn.logits.begin(), drawn.logits.end(), logits.Data());
-            result.Set("logits", logits);
-          }
+          ForwardResult result;
+          if (input->sampling) result = drawn(logits.data() + (rows - 1) * vocab, vocab, *input);
+          if (input->want_logits) result.logits.emplace(logits.begin(), logits.begin() + rows * vocab);
           return result;
         },
-        uses, &session->memory());
+        to_value<ForwardResult>, uses, &session->memory());
   }
 
   Napi::Value decode(const Napi::CallbackInfo& info) {
@@ -258,34 +217,23 @@ class SessionHandle : public Handle<SessionHandle, Session> {
     const auto session = payload(env);
     const std::string plan = info[0].ToString();
     auto texts = std::make_shared<std::vector<TextInput>>();
-    std::vector<Draw> draws;
-    if (!info[1].IsArray()) throw Napi::TypeError::New(env, "lowrank: texts must be an array");
-    const Napi::Array given = info[1].As<Napi::Array>();
-    for (uint32_t i = 0; i < given.Length(); ++i) {
-      const Fields fields(given.Get(i), "text");
-      Draw draw(fields);
-      texts->push_back({fields.get<std::vector<int32_t>>("tokens"), fields.get<int64_t>("past"),
-                        fields.get<int64_t>("reach", 0), fields.get<int64_t>("begin"),
-                        fields.get<std::vector<int32_t>>("adapters"), draw.sampling.has_value()});
-      if (draw.sampling) draws.push_back(std::move(draw));
-    }
+    for (const Given& text : Given(info[1], "texts").list()) texts->push_back(to_text<TextInput>(text));
     const auto uses = use_adapters(*session, AdapterUse::Kind::infer);
-    return environment(env).channel->start<std::vector<Drawn>>(
+    return environment(env).channel->start<std::vector<ForwardResult>>(
         env,
-        [session, plan, texts, draws](Context& context, const CancelFlag& cancel) {
+        [session, plan, texts](Context& context, const CancelFlag& cancel) {
           const HostView<const float> logits = session->decode(context, plan, *texts, cancel);
           const int64_t vocab = session->graph().labels;
-          std::vector<Drawn> drawn(draws.size());
-          for (size_t i = 0; i < draws.size(); ++i)
-            drawn[i].draw(logits.data() + static_cast<int64_t>(i) * vocab, vocab, draws[i]);
-          return drawn;
-        },
-        [](Napi::Env e, std::vector<Drawn>& drawn) -> Napi::Value {
-          Napi::Array results = Napi::Array::New(e, drawn.size());
-          for (uint32_t i = 0; i < drawn.size(); ++i) results.Set(i, drawn[i].result(e));
+          const float* row = logits.data();
+          std::vector<ForwardResult> results;
+          for (const TextInput& text : *texts) {
+            if (!text.sampling) continue;
+            results.push_back(drawn(row, vocab, text));
+            row += vocab;
+          }
           return results;
         },
-        uses, &session->memory());
+        to_value<std::vector<ForwardResult>>, uses, &session->memory());
   }
 
   Napi::Value copy_cache(const Napi::CallbackInfo& info) {
@@ -317,24 +265,17 @@ Napi::Value open_session(const Napi::CallbackInfo& info) {
     // Weights are placed on this thread, all of them before a session may look at them on another.
     model->expect_loaded();
     std::vector<std::shared_ptr<Adapter>> adapters;
-    if (!info[1].IsArray()) throw Napi::TypeError::New(env, "lowrank: adapters must be an array");
-    const Napi::Array list = info[1].As<Napi::Array>();
     Memory& memory = Engine::instance().memory(model->device);
-    for (uint32_t i = 0; i < list.Length(); ++i) {
-      adapters.push_back(adapter_of(list.Get(i)));
+    for (const Given& adapter : Given(info[1], "adapters").list()) {
+      adapters.push_back(adapter_of(adapter.value()));
       if (&adapters.back()->memory() != &memory)
         fail("CONFIG", "an adapter lies on another device than its model, which is on ", model->device);
     }
     std::vector<float> weights;
-    if (info[3].IsArray()) {
-      const Napi::Array given = info[3].As<Napi::Array>();
-      for (uint32_t i = 0; i < given.Length(); ++i) weights.push_back(given.Get(i).ToNumber().FloatValue());
-    }
+    if (const Given given(info[3], "weights"); !given.is_absent())
+      for (const Given& weight : given.list()) weights.push_back(weight.as<float>());
     std::vector<int64_t> ranks;
-    if (info[4].IsArray()) {
-      const Napi::Array given = info[4].As<Napi::Array>();
-      for (uint32_t i = 0; i < given.Length(); ++i) ranks.push_back(given.Get(i).ToNumber().Int64Value());
-    }
+    if (const Given given(info[4], "ranks"); !given.is_absent()) ranks = given.as<std::vector<int64_t>>();
     return environment(env).channel->start<std::shared_ptr<Session>>(
         env,
         [model, adapters, plans = to_plans(info[2]), weights, ranks](Context& context, const CancelFlag&) {

@@ -315,12 +315,12 @@ const char* remedy_for(MpiLauncher launcher) {
 
 }  // namespace
 
-MpiSearch find_mpi() {
-  MpiSearch search;
+MpiReport find_mpi() {
+  MpiReport search;
   for (const std::string& name : libraries_for(MpiLauncher::pmix)) {
     const os::Library library(name);
     if (library)
-      search.found.push_back({name, version_of(library)});
+      search.libraries.push_back({name, version_of(library)});
     else
       search.reasons.push_back(library.reason());
   }

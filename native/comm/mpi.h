@@ -8,25 +8,12 @@
 #include <vector>
 
 #include "comm/comm.h"
+#include "core/boundary.h"
 
 namespace lowrank {
 
-/// Launchers by the way they connect ranks: Open MPI's own, or any that uses PMI or PMIx.
-enum class MpiLauncher { open_mpi, pmi, pmix };
-inline constexpr const char* kMpiLauncherNames[] = {"open_mpi", "pmi", "pmix"};
-
-/// An MPI library that can be opened on this machine.
-struct FoundMpi {
-  std::string name;     // as found by the system
-  std::string version;  // the first line of its version string
-};
-
 /// The installed libraries, and the system's errors for those that cannot be opened. Does not connect.
-struct MpiSearch {
-  std::vector<FoundMpi> found;
-  std::vector<std::string> reasons;
-};
-MpiSearch find_mpi();
+MpiReport find_mpi();
 
 /// Joins the ranks started by a launcher. Call it once, on the thread that will make the other calls. Throws
 /// Error("RANKS") if no library understands the launcher, or connecting fails.

@@ -371,6 +371,20 @@ inline constexpr const char* kStorageFormatNames[] = {
 constexpr const char* name_of(StorageFormat value) { return kStorageFormatNames[static_cast<int>(value)]; }
 constexpr const auto& names_of(StorageFormat) { return kStorageFormatNames; }
 
+/// Launchers of MPI by the way they connect ranks: Open MPI's own, or any that uses PMI or PMIx.
+enum class MpiLauncher : uint8_t {
+  open_mpi,
+  pmi,
+  pmix,
+};
+inline constexpr const char* kMpiLauncherNames[] = {
+    "open_mpi",
+    "pmi",
+    "pmix",
+};
+constexpr const char* name_of(MpiLauncher value) { return kMpiLauncherNames[static_cast<int>(value)]; }
+constexpr const auto& names_of(MpiLauncher) { return kMpiLauncherNames; }
+
 /// Attributes of nodes; what an operation does not have keeps its default.
 struct NodeAttributes {
   int residual = -1;

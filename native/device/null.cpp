@@ -85,10 +85,11 @@ void NullDevice::launch(const Kernel& kernel, Ptr<std::byte>) {
   Moved moved(weights_);
   operands(kernel, moved);
   KernelCounts& of_kernel = counts.kernels[name_of(kernel)];
+  of_kernel.kernel = name_of(kernel);
   ++of_kernel.launches;
-  of_kernel.bytes += moved.bytes;
+  of_kernel.bytes_moved += moved.bytes;
   of_kernel.multiply_adds += multiply_adds(kernel);
-  of_kernel.workspace = std::max(of_kernel.workspace, sizes_.workspace(kernel));
+  of_kernel.workspace_bytes = std::max(of_kernel.workspace_bytes, sizes_.workspace(kernel));
 }
 
 }  // namespace lowrank

@@ -7,17 +7,10 @@
 #include <string_view>
 #include <vector>
 
+#include "core/boundary.h"
 #include "device/device.h"
 
 namespace lowrank {
-
-/// The work of one kernel.
-struct KernelCounts {
-  int64_t launches = 0;
-  int64_t bytes = 0;      // read and written, counting each operand once per launch
-  int64_t workspace = 0;  // maximum of a launch
-  double multiply_adds = 0;
-};
 
 class NullDevice final : public Device, public Memory {
  public:

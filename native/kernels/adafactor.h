@@ -1,17 +1,10 @@
 // Adafactor.
 #pragma once
 
+#include "core/boundary.h"
 #include "kernels/operands.h"
 
 namespace lowrank {
-
-struct AdafactorSettings {
-  double decay_rate = -0.8;      // of the means: their decay at step t is 1 - t^decay_rate
-  double epsilon = 1e-30;        // added to squared gradients
-  double least_scale = 1e-3;     // minimum root mean square of a parameter, if it scales the rate
-  double clip_threshold = 1;     // maximum root mean square of an update
-  bool scale_parameter = false;  // the rate is relative to the parameter's root mean square
-};
 
 /// Adafactor (Shazeer and Stern 2018, arXiv 1804.04235): stores the second moments of a matrix p [rows, cols] only as
 /// row and column means, and those of a vector individually. The arithmetic is that of transformers' Adafactor without

@@ -26,9 +26,8 @@ std::vector<Part> parts_of(const AdapterSpec& spec) {
   for (const WeightCopy& copy : spec.copies) {
     const ParameterSpec& own = spec.parameters[copy.parameter];
     if (!own.trained) continue;
-    const int64_t end = own.offset + own.rows * own.cols;
-    for (int64_t at = own.offset; at < end; at += kStretch)
-      parts.push_back({nullptr, at, std::min(at + kStretch, end)});
+    const int64_t begin = spec.offsets[copy.parameter], end = begin + own.rows * own.cols;
+    for (int64_t at = begin; at < end; at += kStretch) parts.push_back({nullptr, at, std::min(at + kStretch, end)});
   }
   return parts;
 }
@@ -39,12 +38,13 @@ void each_run(const AdapterSpec& spec, const Part& part, const TrainedRanks& ran
               const std::function<void(int64_t begin, int64_t end)>& run) {
   if (part.term == nullptr) return run(part.begin, part.end);
   const TermFacts& term = *part.term;
-  const auto [first, end] = ranks.of(term.rank);
+  const auto [first, end] = trained_of(ranks, term.rank);
   const ParameterSpec &a = spec.parameters[term.a], &b = spec.parameters[term.b];
-  if (a.trained) run(a.offset + first * a.cols, a.offset + end * a.cols);
+  const int64_t at_a = spec.offsets[term.a], at_b = spec.offsets[term.b];
+  if (a.trained) run(at_a + first * a.cols, at_a + end * a.cols);
   if (!b.trained) return;
-  if (end - first == term.rank) return run(b.offset, b.offset + b.rows * term.rank);
-  for (int64_t row = 0; row < b.rows; ++row) run(b.offset + row * term.rank + first, b.offset + row * term.rank + end);
+  if (end - first == term.rank) return run(at_b, at_b + b.rows * term.rank);
+  for (int64_t row = 0; row < b.rows; ++row) run(at_b + row * term.rank + first, at_b + row * term.rank + end);
 }
 
 /// Calls `work` for every part, shared out among the threads.

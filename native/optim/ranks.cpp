@@ -38,22 +38,22 @@ void check_ranks(const AdapterSpec& spec, const RankDraws& ranks) {
     }
 }
 
-TrainedRanks::Range TrainedRanks::of(int64_t rank) const {
-  const int64_t end = active > 0 ? std::min(active, rank) : rank;
-  return {last_only ? end - 1 : 0, end};
+RankRange trained_of(const TrainedRanks& ranks, int64_t rank) {
+  const int64_t end = ranks.active > 0 ? std::min(ranks.active, rank) : rank;
+  return {ranks.last_only ? end - 1 : 0, end};
 }
 
-int64_t RankDraws::count(int64_t index, int64_t rank) const {
+int64_t count_of(const RankDraws& ranks, int64_t index, int64_t rank) {
   int64_t sum = 0;
-  for (int64_t b = index; b < static_cast<int64_t>(draws.size()); ++b)
-    if (!last_only || b == index || index == rank - 1) sum += draws[b];
+  for (int64_t b = index; b < static_cast<int64_t>(ranks.draws.size()); ++b)
+    if (!ranks.last_only || b == index || index == rank - 1) sum += ranks.draws[b];
   return sum;
 }
 
 void add_ranks(std::vector<UpdatePiece>& pieces, const RankDraws& ranks, int64_t rank, const UpdatePiece& whole,
                bool columns) {
   const int64_t count = whole.count / rank;
-  const auto [first, last] = ranks.of(rank);
+  const auto [first, last] = trained_of(ranks, rank);
   for (int64_t j = first; j < last; ++j) {
     const auto moved = [from = columns ? j : j * count](Ptr<float> at) { return at ? at + from : at; };
     UpdatePiece piece = whole;
@@ -63,7 +63,7 @@ void add_ranks(std::vector<UpdatePiece>& pieces, const RankDraws& ranks, int64_t
     piece.gradient = moved(whole.gradient);
     piece.m.floats = moved(whole.m.floats);
     piece.v.floats = moved(whole.v.floats);
-    piece.step = ranks.count(j, rank);
+    piece.step = count_of(ranks, j, rank);
     pieces.push_back(piece);
   }
 }

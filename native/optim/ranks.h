@@ -6,29 +6,21 @@
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "core/boundary.h"
 #include "kernels/updates.h"
 
 namespace lowrank {
 
-/// Ranks that a step trains.
-struct TrainedRanks {
-  int64_t active = 0;      // number of leading ranks in use; 0: all
-  bool last_only = false;  // only the last of these ranks gets gradients
-
-  /// Ranks [first, end) of a term with `rank` ranks that get gradients.
-  struct Range {
-    int64_t first, end;
-  };
-  Range of(int64_t rank) const;
+/// Ranks [first, end) of a term that get gradients.
+struct RankRange {
+  int64_t first, end;
 };
+/// Of a term with `rank` ranks.
+RankRange trained_of(const TrainedRanks& ranks, int64_t rank);
 
-struct RankDraws : TrainedRanks {
-  std::vector<int64_t> draws;  // draws[b - 1]: number of steps so far with b ranks in use, including this one
-
-  /// Number of steps so far in which rank `index` (from 0) of a term with `rank` ranks got a gradient. If more ranks
-  /// are drawn than a term has, it uses all of them.
-  int64_t count(int64_t index, int64_t rank) const;
-};
+/// Number of steps so far in which rank `index` (from 0) of a term with `rank` ranks got a gradient. If more ranks are
+/// drawn than a term has, it uses all of them.
+int64_t count_of(const RankDraws& ranks, int64_t index, int64_t rank);
 
 /// Adds the ranks of a factor that got gradients (rows of A or columns of B), each with its own update count for the
 /// bias correction. State and weight decay of the others do not advance. With all ranks in every step, the update is

@@ -3,31 +3,14 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "adapters/adapter.h"
+#include "core/boundary.h"
 #include "device/device.h"
 #include "optim/ranks.h"
 
 namespace lowrank {
-
-/// Settings shared by the parameters of one group.
-struct GroupSettings {
-  float learning_rate = 0;
-  float weight_decay = 0;
-};
-
-struct OptimizerStep {
-  OptimizerKind kind = OptimizerKind::adamw;
-  float beta1 = 0, beta2 = 0, epsilon = 0;  // for SGD, beta1 is the momentum
-  AdafactorSettings adafactor;
-  double max_grad_norm = 0;         // 0 or less: off
-  std::optional<double> grad_norm;  // of the gradients of all ranks, if each has a part of them; absent: the adapter's
-  int64_t step = 0;                 // from 1
-  std::vector<GroupSettings> groups;  // by ParameterSpec::group
-  std::optional<RankDraws> ranks;     // update only ranks that got a gradient; absent: all
-};
 
 /// Adds the gradients of regularizers, clips by the global norm (double accumulation), updates every trained parameter
 /// with its group's settings, tracks importances, and zeroes the gradients; returns the norm before clipping. Throws

@@ -7,7 +7,7 @@ namespace {
 
 struct Complete {
   size_t step;
-  const ParameterSpec* parameter;
+  int64_t begin, count;  // of the parameter in the value span
 };
 
 /// Trained parameters with the last step that adds to their gradients, the earliest first.
@@ -18,12 +18,11 @@ std::vector<Complete> completions(const Plan& plan, const AdapterSpec& adapter) 
     for (const int p : plan.steps[i].adds) last[static_cast<size_t>(p)] = i;
   std::vector<Complete> found;
   for (size_t p = 0; p < last.size(); ++p)
-    if (adapter.trains(static_cast<int>(p))) found.push_back({last[p], &adapter.parameters[p]});
+    if (adapter.trains(static_cast<int>(p)))
+      found.push_back({last[p], adapter.offsets[p], adapter.parameters[p].rows * adapter.parameters[p].cols});
   std::stable_sort(found.begin(), found.end(), [](const Complete& a, const Complete& b) { return a.step < b.step; });
   return found;
 }
-
-int64_t count_of(const ParameterSpec& parameter) { return parameter.rows * parameter.cols; }
 
 }  // namespace
 
@@ -33,17 +32,16 @@ std::vector<GradientBucket> gradient_buckets(const Plan& plan, const AdapterSpec
   for (auto begin = complete.begin(); begin != complete.end();) {
     auto end = begin;
     for (int64_t bytes = 0; end != complete.end() && bytes < least; ++end)
-      bytes += count_of(*end->parameter) * static_cast<int64_t>(sizeof(float));
+      bytes += end->count * static_cast<int64_t>(sizeof(float));
     const size_t step = (end - 1)->step;
-    const auto before = [](const Complete& a, const Complete& b) { return a.parameter->offset < b.parameter->offset; };
+    const auto before = [](const Complete& a, const Complete& b) { return a.begin < b.begin; };
     std::sort(begin, end, before);
     for (const size_t first = buckets.size(); begin != end; ++begin) {
-      const ParameterSpec& parameter = *begin->parameter;
-      const bool joins = buckets.size() > first && buckets.back().begin + buckets.back().count == parameter.offset;
+      const bool joins = buckets.size() > first && buckets.back().begin + buckets.back().count == begin->begin;
       if (joins)
-        buckets.back().count += count_of(parameter);
+        buckets.back().count += begin->count;
       else
-        buckets.push_back({step, parameter.offset, count_of(parameter)});
+        buckets.push_back({step, begin->begin, begin->count});
     }
   }
   return buckets;

@@ -5,16 +5,10 @@
 #include <optional>
 #include <vector>
 
+#include "core/boundary.h"
 #include "plan/run.h"
 
 namespace lowrank {
-
-/// Sequence s of a micro-batch is tokens cu_seqlens[s] .. cu_seqlens[s + 1] - 1; labels are shifted, -100 is none.
-struct MicroBatch {
-  std::vector<int32_t> tokens;
-  std::vector<int32_t> cu_seqlens;
-  std::vector<int32_t> labels;
-};
 
 /// Throws Error("SHAPE") for more tokens than the run's plan allows, Error("DATA") for ids outside the vocabulary.
 void check_tokens(const Run& run, const std::vector<int32_t>& tokens);

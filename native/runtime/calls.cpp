@@ -71,7 +71,7 @@ void Session::forward_step(Context& context, const std::string& name, const Trai
   if (graph().has_head()) fail("CONFIG", "the model has all layers up to the head, so its step is made at once");
   check_input(p, input);
   Executor run(*this, context, p, cancel, &input);
-  place_batch(run, input.batch);
+  place_batch(run, input);
   if (pipe_) pipe_->begin(input.micro_step, false);
   forwarded_.reset();
   run.run(0, backward_step(p));
@@ -84,18 +84,18 @@ void Session::skip_passes(int64_t forwards, int64_t backwards) {
 }
 
 LossResult Session::train_step(Context& context, const std::string& name, const TrainInput& input,
-                               const CancelFlag& cancel) {
+                               const CancelFlag& cancel, Sums* sums) {
   scored_.reset();
   const Plan& p = plan_of_mode(plan(name), Mode::train);
   check_input(p, input);
-  Executor run(*this, context, p, cancel, &input);
+  Executor run(*this, context, p, cancel, &input, sums);
   if (run.updates_only()) {
     run.run();
     return {.loss_sum = run.loss(), .grad_norm = run.grad_norm()};
   }
-  place_batch(run, input.batch);
+  place_batch(run, input);
   place_weights(run, input.weights);
-  const int64_t examples = static_cast<int64_t>(input.batch.cu_seqlens.size()) - 1;
+  const int64_t examples = static_cast<int64_t>(input.cu_seqlens.size()) - 1;
   const Ptr<float> gradients = example_gradients();
   if (gradients)
     run.device->launch(Zero{gradients.as<std::byte>(), examples * adapters_[0]->spec().trained_elements * 4}, {});
@@ -109,27 +109,28 @@ LossResult Session::train_step(Context& context, const std::string& name, const 
 }
 
 LossResult Session::score_step(Context& context, const std::string& name, const TrainInput& input,
-                               const CancelFlag& cancel) {
+                               const CancelFlag& cancel, Sums* sums) {
   scored_.reset();
   const Plan& p = plan_of_mode(plan(name), Mode::train);
   if (!p.options.two_passes) fail("CONFIG", "plan '", name, "' makes one pass; a step in halves needs two");
   check_input(p, input);
-  Executor run(*this, context, p, cancel, &input);
-  place_batch(run, input.batch);
+  Executor run(*this, context, p, cancel, &input, sums);
+  place_batch(run, input);
   run.run(0, weighted_step(p));
   scored_ = {name, input, adapters_[0]->version()};
   return {.loss_sum = run.loss(), .count = run.head_rows, .log_probs = log_probs(run), .hits = hits(run)};
 }
 
-LossResult Session::finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel) {
+LossResult Session::finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel,
+                                Sums* sums) {
   if (!scored_) fail("CONFIG", "there is no step whose first half was made right before");
   const Scored half = std::move(*scored_);
   scored_.reset();
   if (half.version != adapters_[0]->version()) fail("CONFIG", "the adapter has changed between the halves of a step");
   const Plan& p = plan(half.plan);
   check_input(p, half.input);
-  Executor run(*this, context, p, cancel, &half.input);
-  place_batch(run, half.input.batch);
+  Executor run(*this, context, p, cancel, &half.input, sums);
+  place_batch(run, half.input);
   place_weights(run, weights);
   run.run(weighted_step(p), p.steps.size());
   LossResult result{loss_sum(run), run.head_rows};
@@ -147,11 +148,11 @@ Ptr<float> Session::example_gradients() const {
 /// The mean over each example's own labels is what counts as its gradient, whatever its length.
 void Session::add_examples(Context& context, const TrainInput& input, Ptr<float> gradients, LossResult& result) {
   Adapter& adapter = *adapters_[0];
-  const auto& cu = input.batch.cu_seqlens;
+  const auto& cu = input.cu_seqlens;
   const int64_t elements = adapter.spec().trained_elements;
   for (size_t s = 0; s + 1 < cu.size(); ++s, gradients = gradients + elements) {
     const HostView<const float> gradient(device_memory_, gradients, elements, "example gradients");
-    const auto labels = input.batch.labels.begin();
+    const auto labels = input.labels.begin();
     const auto labeled = cu[s + 1] - cu[s] - std::count(labels + cu[s], labels + cu[s + 1], -100);
     const double weight = labeled == 0 ? 0 : 1.0 / static_cast<double>(labeled) / input.loss_scale;
     result.norms.push_back(add_gradient(context, adapter, {input.active_rank, input.last_rank_only}, gradient.data(),
@@ -285,7 +286,7 @@ HostView<const float> Session::decode(Context& context, const std::string& name,
     cu.push_back(static_cast<int32_t>(tokens.size()));
     past.push_back(text.past);
     reach.push_back(text.reach);
-    if (text.wants_logits) rows.push_back(cu.back() - 1);
+    if (text.sampling) rows.push_back(cu.back() - 1);
   }
   check_tokens(run, tokens);
   if (static_cast<int64_t>(rows.size()) > p.options.head_rows)

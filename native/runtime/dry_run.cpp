@@ -60,8 +60,8 @@ DryRun dry_run(const Graph& graph, const std::vector<AdapterSpec>& adapters,
     return device.counts;
   };
   TrainInput input;
-  input.batch = full_batch(options);
-  if (options.mode == Mode::evaluate) return {counted([&] { session.evaluate(context, name, input.batch, {}); }), {}};
+  static_cast<MicroBatch&>(input) = full_batch(options);
+  if (options.mode == Mode::evaluate) return {counted([&] { session.evaluate(context, name, input, {}); }), {}};
   const AdapterSpec& trained = adapters.at(0);
   const OptimizerStep update = update_of(trained);
   input.clipping_norm = 1;

@@ -22,7 +22,7 @@ float SessionAdapter::host_value(int parameter) const {
 Ptr<float> SessionAdapter::example_gradient(int parameter) const {
   const Allocation& examples = *run_.session_.memory_->examples;
   if (run_.train_ == nullptr || examples.bytes() == 0) return {};
-  return examples.data().as<float>() + adapter().spec().parameters[parameter].offset;
+  return examples.data().as<float>() + adapter().spec().offsets[parameter];
 }
 int64_t SessionAdapter::example_stride() const { return adapter().spec().trained_elements; }
 
@@ -39,8 +39,13 @@ void SessionAdapter::norms_made(int term, bool base_replaced) {
 Ptr<double> SessionAdapter::moment(int term) const { return run_.session_.moment(static_cast<size_t>(term)); }
 
 Executor::Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel,
-                   const TrainInput* train)
-    : Run(session.model_->graph, plan), session_(session), context_(context), cancel_(cancel), train_(train) {
+                   const TrainInput* train, Sums* sums)
+    : Run(session.model_->graph, plan),
+      session_(session),
+      context_(context),
+      cancel_(cancel),
+      train_(train),
+      sums_(train != nullptr && train->last_of_step ? sums : nullptr) {
   for (size_t i = 0; i < session.adapters_.size(); ++i) {
     SessionAdapter& own = own_.emplace_back(*this, i);
     own.weight = session.adapter_weights_[i];
@@ -60,7 +65,7 @@ Executor::Executor(Session& session, Context& context, const Plan& plan, const C
   temperature = train->temperature;
   smoothing = train->label_smoothing;
   noise = train->embedding_noise;
-  if (train->sums == nullptr || train->sums->ranks() == 1 || updates() || !check_asked_for().empty()) return;
+  if (sums_ == nullptr || sums_->ranks() == 1 || updates() || !check_asked_for().empty()) return;
   // Other memory has to be copied first, for which the device must wait.
   if (session.device_memory_.shared(trained().span(AdapterArray::gradient).as<std::byte>()) == nullptr) return;
   buckets_ = gradient_buckets(plan, trained().spec());
@@ -142,17 +147,16 @@ void Executor::sum_complete(const Step& step) {
   const auto index = static_cast<size_t>(&step - plan.steps.data());
   for (; !buckets_.empty() && buckets_.back().step <= index; buckets_.pop_back()) {
     std::byte* const at = session_.device_memory_.shared(trained().span(AdapterArray::gradient).as<std::byte>());
-    train_->sums->add(reinterpret_cast<float*>(at) + buckets_.back().begin, buckets_.back().count,
-                      session_.adapters_[0]);
+    sums_->add(reinterpret_cast<float*>(at) + buckets_.back().begin, buckets_.back().count, session_.adapters_[0]);
   }
 }
 
 /// True if no rank has a loss that is not finite, since ranks make either all updates or none.
 bool Executor::has_finite_losses() {
   float infinite = std::isfinite(loss()) ? 0 : 1;
-  if (train_->sums != nullptr) {
-    train_->sums->add(&infinite, 1);
-    train_->sums->wait();
+  if (sums_ != nullptr) {
+    sums_->add(&infinite, 1);
+    sums_->wait();
   }
   diverged_ = infinite > 0;
   return !diverged_;
@@ -217,10 +221,10 @@ void Executor::begin_gradient(const Step& step) {
 
 void Executor::update(const Step& step) {
   session_.model_->expect_whole();
-  if (train_->sums != nullptr) {
+  if (sums_ != nullptr) {
     const HostView<float> gradient = trained().edit(step.parameter, AdapterArray::gradient);
-    train_->sums->add(gradient.data(), gradient.size());
-    train_->sums->wait();
+    sums_->add(gradient.data(), gradient.size());
+    sums_->wait();
   }
   trained().values_changed();
   squares_[step.parameter] = update_parameter(*device, trained(), *train_->update, step.parameter);

@@ -35,9 +35,9 @@ class SessionAdapter final : public AdapterRun {
 
 class Executor final : public Run {
  public:
-  /// @param train null outside of training
+  /// @param train null outside of training @param sums of gradients over ranks, for the last micro-batch of a step
   Executor(Session& session, Context& context, const Plan& plan, const CancelFlag& cancel,
-           const TrainInput* train = nullptr);
+           const TrainInput* train = nullptr, Sums* sums = nullptr);
   ~Executor() override;
 
   void run() { run(0, plan.steps.size()); }
@@ -51,7 +51,7 @@ class Executor final : public Run {
   double grad_norm() const;
 
   /// True for a rank without a micro-batch: it makes the updates of the other ranks, and computes nothing else.
-  bool updates_only() const { return updates() && train_->sums != nullptr && train_->batch.tokens.empty(); }
+  bool updates_only() const { return updates() && sums_ != nullptr && train_->tokens.empty(); }
 
   void begin_gradient(const Step& step) override;
   void update(const Step& step) override;
@@ -86,6 +86,7 @@ class Executor final : public Run {
   Context& context_;
   const CancelFlag& cancel_;
   const TrainInput* const train_;
+  Sums* const sums_;  // null: gradients are not summed over ranks, as before the last micro-batch of a step
   const std::vector<TextInput>* texts_ = nullptr;  // null: the call is of one text, or of whole sequences
   std::unique_ptr<Device> reference_, operand_check_;
   std::vector<SessionAdapter> own_;

@@ -17,7 +17,7 @@ namespace {
 /// The logits after penalties and biases, in `changed` where there are any.
 const float* changed_logits(const float* logits, int64_t vocab, const Sampling& sampling, std::vector<float>& changed) {
   const bool penalties = sampling.frequency_penalty != 0 || sampling.presence_penalty != 0;
-  if (!penalties && sampling.logit_bias.empty()) return logits;
+  if (!penalties && sampling.logit_bias.ids.empty()) return logits;
   changed.assign(logits, logits + vocab);
   const auto logit = [&](int32_t id) -> float& {
     if (id < 0 || id >= vocab) fail("CONFIG", "token ", id, " is not in the vocabulary of ", vocab, " tokens");
@@ -30,7 +30,8 @@ const float* changed_logits(const float* logits, int64_t vocab, const Sampling& 
       seen[id] = true;
     }
   }
-  for (const auto& [id, bias] : sampling.logit_bias) logit(id) += bias;
+  const auto& [ids, values] = sampling.logit_bias;
+  for (size_t i = 0; i < ids.size(); ++i) logit(ids[i]) += values[i];
   return changed.data();
 }
 

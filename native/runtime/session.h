@@ -12,6 +12,7 @@
 
 #include "adapters/adapter.h"
 #include "comm/sums.h"
+#include "core/boundary.h"
 #include "core/context.h"
 #include "device/device.h"
 #include "device/link.h"
@@ -27,56 +28,10 @@
 
 namespace lowrank {
 
-struct TrainInput {
-  MicroBatch batch;
-  float loss_scale = 1;
-  float temperature = 1;       // divides the logits
-  float label_smoothing = 0;   // fraction of each label spread over the vocabulary
-  float embedding_noise = 0;   // alpha of NEFTune, or 0
-  std::vector<float> weights;  // of each labeled position, replacing loss_scale, if the plan has row weights
-  uint64_t seed = 0;
-  uint64_t step = 0;
-  uint64_t micro_step = 0;
-  int64_t active_rank = 0;      // number of leading ranks in use; 0: all
-  bool last_rank_only = false;  // only the last of these ranks gets gradients
-  double clipping_norm = 0;     // of each example's gradient, in private training by example
-  // Sums the gradients over ranks, as no later micro-batch of the step adds to them; null: they are not summed. With an
-  // update, a batch without tokens is that of a rank that has no micro-batch in the step.
-  Sums* sums = nullptr;
-  std::optional<OptimizerStep> update;  // made in the backward pass, if the adapter's state is for that
-};
-
-struct LossResult {
-  double loss_sum = 0;
-  int64_t count = 0;
-  std::vector<double> norms{};        // of each example's gradient before clipping, with per-example clipping
-  std::optional<double> grad_norm{};  // of the complete gradient, if an update was made
-  std::vector<float> log_probs{};     // of each labeled position in order, if requested
-  std::vector<float> logits{};        // of each labeled position, [rows, labels], if requested
-  std::optional<int64_t> hits{};      // labeled positions whose label has the largest logit, if the plan counts them
-};
-
 /// Requested parts of an evaluation's result.
 struct Wanted {
   bool log_probs = false;
   bool logits = false;
-};
-
-struct ForwardInput {
-  std::vector<int32_t> tokens;
-  int64_t past = 0;
-  std::vector<int32_t> rows;
-  int64_t reach = 0;  // maximum tokens that the cached text may reach; 0: those so far, including this call
-};
-
-/// New tokens of one of several texts that share a cache.
-struct TextInput {
-  std::vector<int32_t> tokens;
-  int64_t past = 0;               // tokens of the text that are in the cache
-  int64_t reach = 0;              // see ForwardInput
-  int64_t begin = 0;              // first token of the text's own part of the cache
-  std::vector<int32_t> adapters;  // those of the session that act on the text, ascending
-  bool wants_logits = false;      // of its last token
 };
 
 class Session {
@@ -101,7 +56,9 @@ class Session {
   /// the loss is not finite, nothing is updated. Throws Error("DIVERGED") for a gradient that is not finite, after
   /// updating the parameters whose gradients were complete before, and Error("CONFIG") for an update if gradients are
   /// kept, a missing one if they are not, or one that clips, which needs all gradients.
-  LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
+  /// @param sums of gradients over ranks, for the last micro-batch of a step; null: they are not summed
+  LossResult train_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel,
+                        Sums* sums = nullptr);
   /// The forward pass of a micro-batch on a rank whose layers are not the last: its `train_step` comes later, and
   /// computes it again unless that is the next call. Throws as train_step.
   void forward_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
@@ -109,10 +66,12 @@ class Session {
   void skip_passes(int64_t forwards, int64_t backwards);
   /// First half of a two-pass step: the forward pass, and the log-probability of each labeled position. Values for the
   /// backward pass are kept until the next call. Throws as train_step.
-  LossResult score_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel);
+  LossResult score_step(Context& context, const std::string& plan, const TrainInput& input, const CancelFlag& cancel,
+                        Sums* sums = nullptr);
   /// Second half: the backward pass, with a weight for each of those positions. Throws Error("CONFIG") unless the first
   /// half was the previous call and the adapter is unchanged since; otherwise as train_step.
-  LossResult finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel);
+  LossResult finish_step(Context& context, const std::vector<float>& weights, const CancelFlag& cancel,
+                         Sums* sums = nullptr);
   /// Sums the gradients over ranks, except those that the step's last pass has summed already.
   /// @param link sums them in the device's memory; null: they go through the host
   void sum_gradients(Context& context, const std::string& plan, Sums& sums, Link* link);

@@ -172,7 +172,8 @@ PackedWeight pack_weight(Pool& pool, const Weight& weight) {
   const auto* scales = nested ? weight.absmax_codes() : reinterpret_cast<const uint8_t*>(weight.absmax());
   packed.absmax.assign(scales, scales + (nested ? blocks : blocks * 4));
   if (nested) {
-    packed.nested_absmax.assign(weight.nested_absmax(), weight.nested_absmax() + nested_blocks(blocks));
+    const auto* nested_scales = reinterpret_cast<const uint8_t*>(weight.nested_absmax());
+    packed.nested_absmax.assign(nested_scales, nested_scales + nested_blocks(blocks) * 4);
     packed.absmax_offset = weight.absmax_offset();
   }
   return packed;

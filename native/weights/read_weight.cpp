@@ -69,8 +69,8 @@ void encode(const float* row, int64_t cols, FileType type, uint8_t* out) {
 /// Elements of rows that are quantized at a time.
 constexpr int64_t kChunkElements = int64_t{1} << 19;
 
-Survival survival_of(const float* merged, const float* base, const float* quantized, const float* held, int64_t cols) {
-  Survival sums;
+MergeSums sums_of(const float* merged, const float* base, const float* quantized, const float* held, int64_t cols) {
+  MergeSums sums;
   for (int64_t i = 0; i < cols; ++i) {
     const double change = double{merged[i]} - base[i], found = double{quantized[i]} - held[i];
     sums.change += change * change;
@@ -185,7 +185,7 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
   }
   quantizer.finish();
   const WeightView base = weight.view(), without = held.view(), quantized = merged.weight.view();
-  std::vector<Survival> by_row(rows);  // added up in order, whatever the number of threads
+  std::vector<MergeSums> by_row(rows);  // added up in order, whatever the number of threads
   pool.for_range(rows, 16, [&](int64_t begin, int64_t end) {
     if (cancel && cancel->load(std::memory_order_relaxed)) return;
     std::vector<float> full(cols), plain(cols), coded(cols), unchanged(cols);
@@ -195,14 +195,14 @@ Merged merge_weight(Pool& pool, const Weight& weight, const Weight& held, const 
       decode_row(base, r, 0, cols, plain.data());
       decode_row(quantized, r, 0, cols, coded.data());
       decode_row(without, r, 0, cols, unchanged.data());
-      by_row[r] = survival_of(full.data(), plain.data(), coded.data(), unchanged.data(), cols);
+      by_row[r] = sums_of(full.data(), plain.data(), coded.data(), unchanged.data(), cols);
     }
   });
   give_up();
-  for (const Survival& row : by_row) {
-    merged.survival.change += row.change;
-    merged.survival.kept += row.kept;
-    merged.survival.error += row.error;
+  for (const MergeSums& row : by_row) {
+    merged.sums.change += row.change;
+    merged.sums.kept += row.kept;
+    merged.sums.error += row.error;
   }
   return merged;
 }

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "adapters/merge.h"
+#include "core/boundary.h"
 #include "core/context.h"
-#include "core/lists.h"
 #include "weights/weights.h"
 
 namespace lowrank {
@@ -44,18 +44,10 @@ std::vector<uint8_t> read_weight(Pool& pool, const Weight& weight, const std::st
                                  const std::vector<WeightedAdapter>& adapters, const ReadOptions& options,
                                  const CancelFlag& cancel);
 
-/// The part of an update that survives quantization: sums over the elements of a matrix, where d is the adapters'
-/// update and q is the difference between the quantized weights with and without it.
-struct Survival {
-  double change = 0;  // |d|^2
-  double kept = 0;    // <q, d>
-  double error = 0;   // |q - d|^2
-};
-
 /// A weight with adapters merged and requantized, and how much of them survives.
 struct Merged {
   Weight weight;
-  Survival survival;
+  MergeSums sums;
 };
 
 /// Quantizes the rows that `read_weight` would return, in the format of `held`, the same weight without adapters.

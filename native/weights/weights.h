@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/lists.h"
+#include "core/boundary.h"
 #include "core/memory.h"
 #include "core/pool.h"
 #include "os/mapped_file.h"
@@ -165,14 +165,6 @@ Weight load_packed(Pool& pool, const TensorSource& source, StorageFormat format,
 /// A tensor of blocks in place in its file, `mapped`: nothing is read, and the view handles the row order. Throws
 /// Error("FILE_FORMAT") as load_weight, and "UNSUPPORTED" if `format` is not that of its blocks.
 Weight map_weight(const TensorSource& source, StorageFormat format, std::shared_ptr<const os::MappedFile> mapped);
-
-/// A quantized weight as bitsandbytes stores it.
-struct PackedWeight {
-  std::vector<uint8_t> codes;        // [ceil(elements / 2)]; int8: [elements]
-  std::vector<uint8_t> absmax;       // doubles: one code per block; else the bytes of one fp32 per block (int8: row)
-  std::vector<float> nested_absmax;  // doubles only
-  float absmax_offset = 0;
-};
 
 /// The inverse of loading; throws Error("CONFIG") when the weight is not quantized.
 PackedWeight pack_weight(Pool& pool, const Weight& weight);

@@ -1,9 +1,19 @@
 /** Types of native objects: models, weight files, and adapters, with the options of their methods. */
 import type { HeadOrder } from '../../formats/head-order.js'
 import type { TensorSource } from '../../formats/model-files.js'
-import type { PlanOptions, PlanReport } from '../boundary.js'
+import type {
+  Decomposition,
+  MergeSums,
+  OptimizerStep,
+  PackedWeight,
+  PlanOptions,
+  PlanReport,
+  Release,
+  StateSpec,
+  TrainedRanks,
+} from '../boundary.js'
 import type { AdapterArray, FactorForm, FileType, StorageFormat } from '../lists.js'
-import type { Fill, OptimizerState, OptimizerStep, Release, StateTensor, TrainedRanks } from './adapter.js'
+import type { Fill, StateTensor } from './adapter.js'
 import type { Job } from './job.js'
 
 export interface ReadWeightOptions {
@@ -36,19 +46,6 @@ export interface MergeWeightOptions {
   target: string
 }
 
-/**
- * The part of a weight update that survives quantization: sums over its elements, where d is the adapters' update and q
- * is the change in the quantized weight.
- */
-export interface MergeSums {
-  /** |d|^2 */
-  change: number
-  /** <q, d> */
-  kept: number
-  /** |q - d|^2 */
-  error: number
-}
-
 /** Options of `NativeModel.decompose`. */
 export interface DecomposeOptions {
   /** `svd`: A and B contain the square roots of the largest singular values; `qr`: B has orthonormal columns. */
@@ -63,29 +60,6 @@ export interface DecomposeOptions {
   /** Decomposes the update by these adapters of the weight at node `target`. */
   adapters: ReadWeightOptions['adapters']
   target?: string
-}
-
-/** Factors of a matrix. */
-export interface Decomposition {
-  /** `[rank, in]` */
-  a: Float32Array
-  /** `[out, rank]` */
-  b: Float32Array
-  /** Sum of the squares of the matrix's elements. */
-  square: number
-  /** The same for B A, the approximation of the matrix. */
-  kept: number
-}
-
-/** A weight as bitsandbytes stores it: bytes of codes and of scales, little-endian. */
-export interface PackedWeight {
-  /** `[ceil(elements / 2)]`, element 2j in the high nibble; for int8 `[elements]`, signed. */
-  codes: Uint8Array
-  /** fp32 `[blocks]`, for int8 `[rows]`; with double quantization one code per block. */
-  absmax: Uint8Array
-  /** fp32 `[ceil(blocks / 256)]`. */
-  nestedAbsmax?: Uint8Array
-  absmaxOffset?: number
 }
 
 /**
@@ -137,7 +111,7 @@ export interface NativeModel {
    * default). Throws CONFIG while weights are missing, and the errors of `createSession` for invalid plans.
    */
   plan(
-    adapters: { adapter: NativeAdapter; state?: OptimizerState }[],
+    adapters: { adapter: NativeAdapter; state?: StateSpec }[],
     plans: Record<string, PlanOptions>,
   ): PlanReport
   dispose(): Promise<void>
@@ -185,7 +159,7 @@ export interface NativeAdapter {
    * Resets to before the first step: gradients, state, and importances are zero, and importances are tracked again.
    * @param state of the new optimizer; default: unchanged
    */
-  restart(state?: OptimizerState): Job<void>
+  restart(state?: StateSpec): Job<void>
   /** Frees the importances; steps no longer track them. */
   dropImportances(): void
   /**

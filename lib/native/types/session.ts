@@ -1,155 +1,17 @@
-/** Types of sessions: inputs and results of training, evaluation, and generation, and the native session handle. */
-import type { PlanReport } from '../boundary.js'
-import type { OptimizerStep } from './adapter.js'
-import type { NativeMatcher } from './grammar.js'
+/** The handle of sessions. */
+import type {
+  EvaluateInput,
+  ForwardInput,
+  ForwardResult,
+  LossResult,
+  PlanReport,
+  TextInput,
+  TrainInput,
+} from '../boundary.js'
 import type { Job } from './job.js'
-
-/** A packed micro-batch; sequence s is tokens cuSeqlens[s] .. cuSeqlens[s + 1] - 1. */
-export interface MicroBatch {
-  tokens: Int32Array
-  cuSeqlens: Int32Array
-  /** Token id to predict at each position, or -100; already shifted. */
-  labels: Int32Array
-}
-
-export interface TrainInput extends MicroBatch {
-  /** Factor on every token's loss gradient: 1 / labeled tokens of the whole accumulation window. */
-  lossScale: number
-  /**
-   * Weight of each labeled position in order, replacing `lossScale`; only, and required, for plans with `rowWeights`.
-   */
-  weights?: Float32Array
-  /** Divides the logits; default 1. */
-  temperature?: number
-  /** Label smoothing: fraction of each label spread over the vocabulary; default 0. */
-  labelSmoothing?: number
-  /** Alpha of NEFTune's noise on the embeddings; default 0, no noise. */
-  embeddingNoise?: number
-  /** Counters for random dropout and noise. */
-  seed: number
-  step: number
-  microStep: number
-  /** Number of leading ranks in use; default all. */
-  activeRank?: number
-  /** Whether only the last of those ranks gets gradients. Default false. */
-  lastRankOnly?: boolean
-  /**
-   * Clipping bound for the gradient of each sequence (a mean over its own labels), if the adapter is trained privately
-   * by `examples`: clipped gradients are added to the round's sum, and the adapter's gradient is unchanged.
-   */
-  clippingNorm?: number
-  /**
-   * True for the last micro-batch of this rank in a step. Its gradients are summed over ranks while the backward pass
-   * goes on; `sumGradients` waits for that. Default false.
-   */
-  lastOfStep?: boolean
-  /**
-   * Update to make during the backward pass, if and only if the adapter's state is `inBackward`; without clipping. If
-   * the loss is not finite, nothing is updated. Rejects with DIVERGED for a gradient that is not finite; parameters
-   * whose gradients came earlier in the backward pass have then been updated, as when the job is canceled.
-   */
-  update?: OptimizerStep
-}
-
-export interface LossResult {
-  /** Sum over labeled positions, nats. */
-  lossSum: number
-  /** Number of labeled positions. */
-  count: number
-  /** Gradient norms of the sequences before clipping, if they are clipped. */
-  norms?: Float64Array
-  /** Norm of the gradient, if an update was made in the backward pass. */
-  gradNorm?: number
-  /** Labeled positions whose label has the largest logit; for plans that count them. */
-  hits?: number
-  /** Log-probability of each labeled position in order; for plans with `rowWeights`, or if requested. */
-  logProbs?: Float32Array
-  /** Logits of each labeled position `[positions, labels]`; for evaluations, if requested. */
-  logits?: Float32Array
-}
-
-/** Input of an evaluation. */
-export interface EvaluateInput extends MicroBatch {
-  /** Divides the logits; default 1. */
-  temperature?: number
-  /** Return `logProbs`. */
-  wantLogProbs?: boolean
-  /** Return `logits`; rejects with CONFIG if they exceed what the plan holds at a time. */
-  wantLogits?: boolean
-}
-
-export interface Sampling {
-  /** 0 is greedy. */
-  temperature: number
-  topK: number
-  topP: number
-  seed: number
-  /** Counter for the random draw. */
-  position: number
-  /** Subtracted from a token's logit for each time that it is among `drawn`, before the temperature. Default 0. */
-  frequencyPenalty?: number
-  /** Subtracted once from the logit of each token among `drawn`. Default 0. */
-  presencePenalty?: number
-  /** The answer so far, if there are penalties. */
-  drawn?: Int32Array
-  /** Added to the logits of tokens. */
-  logitBias?: { ids: Int32Array; values: Float32Array }
-  /** Only tokens that may come next are drawn; the drawn one moves it on. */
-  rules?: NativeMatcher
-}
-
-/**
- * Log-probabilities in nats in the model's own distribution, which temperature, penalties, biases, and grammars do not
- * change.
- */
-export interface OwnLogProbs {
-  /** Log-probability of the drawn token. */
-  logProb: number
-  /** The likeliest tokens, in descending order; ties by id. */
-  top: Int32Array
-  topLogProbs: Float64Array
-}
-
-/** New tokens of one of several texts that share a cache. */
-export interface TextInput
-  extends Pick<ForwardInput, 'tokens' | 'past' | 'reach' | 'sampling' | 'wantLogProb' | 'topLogProbs'> {
-  /** First token of the text's own part of the cache. */
-  begin: number
-  /** Numbers of the session's adapters that act on the text, ascending. */
-  adapters: Int32Array
-}
-
-export interface ForwardInput {
-  tokens: Int32Array
-  /** Number of tokens already in the KV cache, followed by the new ones. */
-  past: number
-  /**
-   * Maximum tokens that the cached text may reach, which selects the frequencies in models with separate ones for long
-   * texts; must be the same in all calls for one text. Default: the tokens so far, including this call.
-   */
-  reach?: number
-  /** Rows of `tokens` whose logits are needed, ascending; usually only the last, and none while processing a prompt. */
-  rows: Int32Array
-  /** Return the logits `[rows, vocab]` (tests, scoring). */
-  wantLogits?: boolean
-  /** Sample the next token from the last row. */
-  sampling?: Sampling
-  /** Return the log-probability of that token. */
-  wantLogProb?: boolean
-  /** Return `own`, with this many of the likeliest tokens. */
-  topLogProbs?: number
-}
 
 /** A token drawn after a text. */
 export type Drawn = ForwardResult & { token: number }
-
-export interface ForwardResult {
-  token?: number
-  /** Log-probability of `token` in nats: the softmax of logits / temperature over the whole vocabulary. */
-  logProb?: number
-  own?: OwnLogProbs
-  logits?: Float32Array
-}
 
 /** Plans over one model and a list of adapters, sharing one arena the size of the largest plan. */
 export interface NativeSession {

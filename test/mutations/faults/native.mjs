@@ -95,15 +95,15 @@ const optimizers = [
   fault(
     'native/optim/ranks.cpp',
     parity('strategies'),
-    'ranks.count(j, rank)',
-    'ranks.count(0, rank)',
+    'count_of(ranks, j, rank)',
+    'count_of(ranks, 0, rank)',
     'every rank counts the steps of the first',
     { title: 'dylora' },
   ),
   fault(
     'native/optim/ranks.cpp',
     parity('strategies'),
-    'return {last_only ? end - 1 : 0, end};',
+    'return {ranks.last_only ? end - 1 : 0, end};',
     'return {0, end};',
     'all ranks move where the last one trains',
     { title: 'dylora' },

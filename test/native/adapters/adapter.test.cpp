@@ -43,8 +43,8 @@ TEST("trained parameters come first in the span, frozen ones have no gradient") 
   CHECK_EQ(adapter.spec().elements, 15 + 12 + 3 + 3 + 4);
   CHECK(adapter.data(1, AdapterArray::gradient) == nullptr);
   CHECK(adapter.data(0, AdapterArray::gradient) != nullptr);
-  CHECK_LE(adapter.spec().parameters[0].offset, adapter.spec().trained_elements);
-  CHECK(adapter.spec().parameters[1].offset >= adapter.spec().trained_elements);
+  CHECK_LE(adapter.spec().offsets[0], adapter.spec().trained_elements);
+  CHECK(adapter.spec().offsets[1] >= adapter.spec().trained_elements);
 }
 
 TEST("bytes of an adapter are accounted by category and go back when it dies") {

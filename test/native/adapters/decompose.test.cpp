@@ -60,7 +60,7 @@ Known known(int64_t rows, int64_t cols, int64_t rank, Value value) {
   return made;
 }
 
-std::vector<double> product(const Factors& factors, int64_t rows, int64_t cols, int64_t rank) {
+std::vector<double> product(const Decomposition& factors, int64_t rows, int64_t cols, int64_t rank) {
   std::vector<double> out(rows * cols);
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t k = 0; k < rank; ++k)
@@ -68,7 +68,8 @@ std::vector<double> product(const Factors& factors, int64_t rows, int64_t cols, 
   return out;
 }
 
-Factors largest(const Known& made, int64_t rows, int64_t cols, int64_t rank, int64_t blocks = 0, int threads = 2) {
+Decomposition largest(const Known& made, int64_t rows, int64_t cols, int64_t rank, int64_t blocks = 0,
+                      int threads = 2) {
   Pool pool(threads);
   return largest_singular(pool, made.w.data(), rows, cols, {rank, blocks, 7, "w"});
 }
@@ -80,7 +81,7 @@ TEST("the largest singular values of matrices of every form are found") {
   for (const std::vector<int64_t>& shape : shapes) {
     const int64_t rows = shape[0], cols = shape[1], rank = shape[2];
     const Known made = known(rows, cols, rank, slowly);
-    const Factors factors = largest(made, rows, cols, rank);
+    const Decomposition factors = largest(made, rows, cols, rank);
     CHECK_CLOSE(factors.square, made.square, 1e-6);
     CHECK_CLOSE(factors.kept, made.kept, 1e-6);
     CHECK_ALL_CLOSE(product(factors, rows, cols, rank), made.best, 3e-6);
@@ -93,7 +94,7 @@ TEST("they are found after restarts as well, where they lie close together") {
     return s < 8 ? 1.02 - 0.0005 * static_cast<double>(s) : std::exp(-0.001 * static_cast<double>(s));
   };
   const Known made = known(rows, cols, rank, close);
-  const Factors factors = largest(made, rows, cols, rank);
+  const Decomposition factors = largest(made, rows, cols, rank);
   CHECK_CLOSE(factors.kept, made.kept, 1e-8);
   CHECK_ALL_CLOSE(product(factors, rows, cols, rank), made.best, 1e-4);
 }
@@ -101,7 +102,7 @@ TEST("they are found after restarts as well, where they lie close together") {
 TEST("each side of the product has the root of every singular value") {
   const int64_t rows = 30, cols = 20, rank = 3;
   const Known made = known(rows, cols, rank, [](int64_t s) { return std::pow(2.0, -static_cast<double>(s)); });
-  const Factors factors = largest(made, rows, cols, rank);
+  const Decomposition factors = largest(made, rows, cols, rank);
   for (int64_t i = 0; i < rank; ++i)
     for (int64_t k = 0; k < rank; ++k) {
       double a = 0, b = 0;
@@ -116,9 +117,9 @@ TEST("each side of the product has the root of every singular value") {
 TEST("a matrix of lower rank than is asked for is found whole, and one of zeros gives zeros") {
   const int64_t rows = 50, cols = 80, rank = 12;
   const Known made = known(rows, cols, rank, [](int64_t s) { return s < 5 ? 3.0 - static_cast<double>(s) / 2 : 0; });
-  const Factors factors = largest(made, rows, cols, rank);
+  const Decomposition factors = largest(made, rows, cols, rank);
   CHECK_ALL_CLOSE(product(factors, rows, cols, rank), made.best, 1e-6);
-  const Factors none = largest(known(rows, cols, rank, [](int64_t) { return 0.0; }), rows, cols, rank);
+  const Decomposition none = largest(known(rows, cols, rank, [](int64_t) { return 0.0; }), rows, cols, rank);
   CHECK_EQ(none.square, 0.0);
   CHECK_EQ(none.kept, 0.0);
   for (const std::vector<float>& values : {none.a, none.b})
@@ -130,10 +131,10 @@ TEST("more blocks come nearer, and the number of threads changes no bit") {
   const Known made = known(rows, cols, rank, [](int64_t s) { return 1 / std::sqrt(1.0 + static_cast<double>(s)); });
   double kept = 0;
   for (const int64_t blocks : {1, 2, 4, 16}) {
-    const Factors factors = largest(made, rows, cols, rank, blocks);
+    const Decomposition factors = largest(made, rows, cols, rank, blocks);
     CHECK(factors.kept > kept);
     kept = factors.kept;
-    const Factors alone = largest(made, rows, cols, rank, blocks, 1);
+    const Decomposition alone = largest(made, rows, cols, rank, blocks, 1);
     CHECK(alone.a == factors.a && alone.b == factors.b);
   }
   CHECK_CLOSE(kept, made.kept, 1e-6);
@@ -143,7 +144,7 @@ TEST("the first of a QR factorization: orthonormal columns that span those of th
   const int64_t rows = 40, cols = 60, rank = 6;
   const Known made = known(rows, cols, rank, [](int64_t s) { return 1 / (1.0 + static_cast<double>(s)); });
   Pool pool(2);
-  const Factors factors = first_of_qr(pool, made.w.data(), rows, cols, rank);
+  const Decomposition factors = first_of_qr(pool, made.w.data(), rows, cols, rank);
   for (int64_t i = 0; i < rank; ++i)
     for (int64_t k = 0; k < rank; ++k) {
       double sum = 0;

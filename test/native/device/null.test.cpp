@@ -27,12 +27,12 @@ TEST("the null device counts launches, bytes moved and workspace by kernel") {
   device.launch(AddConstant{5, 1, nowhere<float>()}, {});
   device.launch(AddConstant{7, 1, nowhere<float>()}, {});
   CHECK_EQ(device.counts.kernels.at("gemm_nt").launches, 1);
-  CHECK_EQ(device.counts.kernels.at("gemm_nt").bytes, 3 * 10 * 2 + 16 * 7 + 2 * 3 * 16 * 4);
-  CHECK_EQ(device.counts.kernels.at("gemm_nt").workspace, 640);
+  CHECK_EQ(device.counts.kernels.at("gemm_nt").bytes_moved, 3 * 10 * 2 + 16 * 7 + 2 * 3 * 16 * 4);
+  CHECK_EQ(device.counts.kernels.at("gemm_nt").workspace_bytes, 640);
   CHECK_EQ(device.counts.kernels.at("gemm_nt").multiply_adds, 3.0 * 16 * 10);
   CHECK_EQ(device.counts.kernels.at("add_constant").launches, 2);
-  CHECK_EQ(device.counts.kernels.at("add_constant").bytes, 2 * (5 + 7) * 4);
-  CHECK_EQ(device.counts.kernels.at("add_constant").workspace, 0);
+  CHECK_EQ(device.counts.kernels.at("add_constant").bytes_moved, 2 * (5 + 7) * 4);
+  CHECK_EQ(device.counts.kernels.at("add_constant").workspace_bytes, 0);
   CHECK_EQ(device.counts.kernels.size(), size_t{2});
 }
 
@@ -51,7 +51,7 @@ TEST("multiply-adds of attention are those of the pairs that it sees") {
 TEST("of a table the null device counts the rows that are looked up") {
   NullDevice device(kSizes, {{1000, 4000}});
   device.launch(DecodeRows{6, nowhere<int32_t>(), {1000, 32, 0}, f32(32)}, {});
-  CHECK_EQ(device.counts.kernels.at("decode_rows").bytes, 6 * 4 + 6 * 4 + 6 * 32 * 4);
+  CHECK_EQ(device.counts.kernels.at("decode_rows").bytes_moved, 6 * 4 + 6 * 4 + 6 * 32 * 4);
 }
 
 TEST("the null device allocates nothing, counts copies by what they are and gives zeros") {

@@ -255,7 +255,7 @@ TEST("buckets hold every gradient once, after all that adds to it, in an order o
                              [](const auto& a, const auto& b) { return a.step < b.step; }));
         for (size_t i = 0; i < plan.steps.size(); ++i)
           for (const int p : plan.steps[i].adds)
-            CHECK_LE(static_cast<int64_t>(i), complete[static_cast<size_t>(spec.parameters[p].offset)]);
+            CHECK_LE(static_cast<int64_t>(i), complete[static_cast<size_t>(spec.offsets[p])]);
         // Gradients of the last blocks go out before the pass is over.
         if (least == 1) CHECK_LE(buckets.front().step, plan.steps.size() / 2 + plan.steps.size() / 4);
       }
@@ -850,7 +850,7 @@ TEST("a step cannot take workspace that it was not planned with") {
     AdapterRun* const adapters[] = {&adapter};
     run.adapters = adapters;
     for (const Step& step : plan.steps) run.execute(step);
-    return device.counts.kernels.at("gemm_nn").workspace;
+    return device.counts.kernels.at("gemm_nn").workspace_bytes;
   };
   CHECK_EQ(run_on(Greedy(640)), 640);
   CHECK_THROWS(run_on(Greedy(704)), "a step asks for 704 bytes of workspace where 640 are left");
@@ -867,7 +867,7 @@ TEST("a dry run counts what a plan launches, and what the host sends and reads")
     const auto [work, update] = dry_run(graph, {spec}, {{"train", how}}, "train", device);
     const int units = 3 + count(plan, "gated_unit", Phase::recompute);
     CHECK_EQ(work.kernels.at("gated_unit").launches, units);
-    CHECK_EQ(work.kernels.at("gated_unit").bytes, units * 3 * 128 * kWidth * 4);
+    CHECK_EQ(work.kernels.at("gated_unit").bytes_moved, units * 3 * 128 * kWidth * 4);
     CHECK_EQ(work.kernels.at("cross_entropy").launches, 1);
     CHECK_EQ(work.kernels.count("adamw"), size_t{0});
     CHECK_EQ(device.allocated.at(Category::activations), plan.arena_bytes);
@@ -878,7 +878,7 @@ TEST("a dry run counts what a plan launches, and what the host sends and reads")
     CHECK_EQ(work.downloaded.at("losses"), 128 * 4);
     CHECK_EQ(work.stashed, 0);
     CHECK_EQ(update->kernels.at("adamw").launches, 1);
-    CHECK_EQ(update->kernels.at("adamw").bytes, 7 * spec.trained_elements * 4);
+    CHECK_EQ(update->kernels.at("adamw").bytes_moved, 7 * spec.trained_elements * 4);
     CHECK_EQ(update->downloaded.size(), size_t{1});
     CHECK_EQ(update->downloaded.at("gradient norms"), static_cast<int64_t>(spec.parameters.size()) * 8);
   }

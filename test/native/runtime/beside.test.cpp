@@ -45,7 +45,7 @@ double loss_of_two(Context& context, Pool& pool, const AdapterSpec& spec) {
   options.tokens = options.head_rows = kTokens;
   options.sequences = 2;
   Session session(context, model, adapters, {{"evaluate", options}}, {0.5f, 2.0f}, {2, 0});
-  return session.evaluate(context, "evaluate", input_of({}, 1).batch, {}).loss_sum;
+  return session.evaluate(context, "evaluate", input_of({}, 1), {}).loss_sum;
 }
 
 void like_apart(const std::vector<Way>& ways) {

@@ -18,7 +18,7 @@ std::vector<int32_t> tokens(int64_t begin, int64_t end, int32_t first) {
 /// The logits of the last token.
 std::vector<float> last_logits(Session& session, Context& context, const std::vector<int32_t>& text, int64_t past) {
   const HostView<const float> logits =
-      session.forward(context, "generate", {text, past, {static_cast<int32_t>(text.size()) - 1}, 0}, {});
+      session.forward(context, "generate", {{text, past}, {}, {static_cast<int32_t>(text.size()) - 1}}, {});
   return {logits.begin(), logits.end()};
 }
 

@@ -69,11 +69,11 @@ TEST("penalties and biases change the logits by hand-computed amounts") {
   CHECK_EQ(sample_token(logits, 4, sampling), 1);
   sampling.presence_penalty = 0.5f;  // 0.9, 0.95, 1
   CHECK_EQ(sample_token(logits, 4, sampling), 2);
-  sampling.logit_bias = {{3, 100.0f}};
+  sampling.logit_bias = {{3}, {100.0f}};
   CHECK_EQ(sample_token(logits, 4, sampling), 3);
-  sampling.logit_bias = {{2, -100.0f}};
+  sampling.logit_bias = {{2}, {-100.0f}};
   CHECK_EQ(sample_token(logits, 4, sampling), 1);
-  sampling.logit_bias = {{4, 1.0f}};
+  sampling.logit_bias = {{4}, {1.0f}};
   CHECK_THROWS(sample_token(logits, 4, sampling), "token 4 is not in the vocabulary of 4 tokens");
 }
 

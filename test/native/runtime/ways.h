@@ -299,11 +299,11 @@ struct Way {
 inline TrainInput input_of(const Way& way, int step) {
   TrainInput input;
   for (int64_t i = 0; i < kTokens; ++i) {
-    input.batch.tokens.push_back(static_cast<int32_t>((7 * i + step) % kVocab));
-    input.batch.labels.push_back(i % 4 == 3 ? -100 : static_cast<int32_t>((5 * i + 1) % kVocab));
+    input.tokens.push_back(static_cast<int32_t>((7 * i + step) % kVocab));
+    input.labels.push_back(i % 4 == 3 ? -100 : static_cast<int32_t>((5 * i + 1) % kVocab));
   }
-  input.batch.cu_seqlens = {0, static_cast<int32_t>(kTokens)};
-  if (!way.one_sequence) input.batch.cu_seqlens = {0, 5, static_cast<int32_t>(kTokens)};
+  input.cu_seqlens = {0, static_cast<int32_t>(kTokens)};
+  if (!way.one_sequence) input.cu_seqlens = {0, 5, static_cast<int32_t>(kTokens)};
   input.loss_scale = 1.0f / 9;
   input.seed = 3;
   input.step = static_cast<uint64_t>(step);
@@ -422,15 +422,14 @@ inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) 
     keep[1] = 0;
     prune_triplets(*adapter, keep);
   }
-  pieces.push_back(
-      {"loss of the evaluation", {session.evaluate(context, "evaluate", input_of(way, 3).batch, {}).loss_sum}});
+  pieces.push_back({"loss of the evaluation", {session.evaluate(context, "evaluate", input_of(way, 3), {}).loss_sum}});
   if (evaluate.output_norms) {
     const auto norms = session.output_norms();
     pieces.push_back({"output norms", {norms.begin(), norms.end()}});
   }
   for (int64_t past = 0; past < 2; ++past) {
     const HostView<const float> logits =
-        session.forward(context, "generate", {{1, 2}, 2 * past, {1}, way.fused ? 8 : 0}, {});
+        session.forward(context, "generate", {{{1, 2}, 2 * past, way.fused ? 8 : 0}, {}, {1}}, {});
     pieces.push_back({"logits", {logits.begin(), logits.end()}});
   }
   for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {

@@ -86,11 +86,11 @@ std::vector<float> decode(Device& device, const Way& way) {
   Session session(context, model, {adapter}, {{"generate", options}});
   std::vector<int32_t> prompt(126);
   for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>(i * 7 % kVocab);
-  (void)session.forward(context, "generate", {prompt, 0, {}}, {});
+  (void)session.forward(context, "generate", {{prompt, 0}, {}, {}}, {});
   std::vector<float> all;
   for (int32_t token = 0; token < 9; ++token) {
     if (token == 6) fill(0.2f);
-    const HostView<const float> logits = session.forward(context, "generate", {{token}, 126 + token, {0}}, {});
+    const HostView<const float> logits = session.forward(context, "generate", {{{token}, 126 + token}, {}, {0}}, {});
     all.insert(all.end(), logits.begin(), logits.end());
   }
   return all;
