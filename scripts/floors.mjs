@@ -80,7 +80,7 @@ const FLOORS = {
     ops: 'core graph kernels plan adapters',
     optim: 'core kernels device adapters',
     weights: 'core graph quant os device plan adapters ops',
-    runtime: 'core graph quant os comm device backends plan adapters ops optim weights',
+    runtime: 'core graph os comm device backends plan adapters ops optim weights',
     grammar: 'core runtime',
     addon: 'core os comm device backends adapters ops optim weights runtime grammar',
   },
@@ -139,7 +139,7 @@ const UNWALLED = ['index.ts']
 const VISITORS = {
   native: {
     backends:
-      'addon/module.cpp runtime/engine.cpp runtime/engine.h runtime/gpus.cpp runtime/gpus.h runtime/kernel_study.cpp',
+      'addon/module.cpp runtime/engine.cpp runtime/engine.h runtime/gpus.cpp runtime/gpus.h runtime/arithmetic_peak.cpp runtime/arithmetic_peak.h',
   },
 }
 

@@ -4,6 +4,7 @@
 //   native.mjs build [--out FILE]     the addon; FILE defaults to build/Release/lowrank.node
 //   native.mjs tests                  the native test executable; prints its path last
 //   native.mjs cuda-tests             that of the tests of CUDA's kernels, which run on the CPU of Linux on x64
+//   native.mjs kernel-study           the program of benchmarks/kernels; prints its path last
 //     all take --sanitize NAME, --debug and, to cross-compile on Linux, --arch x64|arm64 or --toolchain FILE, a toolchain
 //     file of CMake's
 //   native.mjs missing                what a build from source lacks on this machine, one thing a line
@@ -268,14 +269,17 @@ const { positionals, values } = parseArgs({
     out: { type: 'string' },
   },
 })
-const [command] = positionals
+const PROGRAMS = {
+  tests: 'lowrank_tests',
+  'cuda-tests': 'lowrank_cuda_tests',
+  'kernel-study': 'lowrank_kernel_study',
+}
+const [command = ''] = positionals
 if (command === 'build') await build(values)
-else if (command === 'tests' || command === 'cuda-tests') {
-  const target = command === 'tests' ? 'lowrank_tests' : 'lowrank_cuda_tests'
-  console.log(join(await cmake(target, values), target))
-} else if (command === 'missing') process.stdout.write(missingTools().join('\n'))
+else if (command in PROGRAMS) console.log(join(await cmake(PROGRAMS[command], values), PROGRAMS[command]))
+else if (command === 'missing') process.stdout.write(missingTools().join('\n'))
 else if (command === 'install') await install()
 else
   fail(
-    `native.mjs: unknown command "${command ?? ''}": expected build, tests, cuda-tests, missing or install`,
+    `native.mjs: unknown command "${command}": expected build, ${Object.keys(PROGRAMS).join(', ')}, missing or install`,
   )

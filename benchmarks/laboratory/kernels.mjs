@@ -33,6 +33,7 @@ if (model === undefined) throw new Error('name a model: node benchmarks/laborato
 const { describeKernel, kernelsOf, measureKernels } = await laboratory('kernels')
 const { level: isa, threads, format } = flags
 addon().configure({ ...(isa && { isa }), ...(threads && { threads: Number(threads) }) })
+const { isa: used, threads: pool } = addon().cpu()
 if (!['auto', 'fp32', 'bf16'].includes(flags.precision))
   throw new Error(`--precision ${flags.precision}: expected auto, fp32, or bf16`)
 const precision = resolvePrecision(flags.precision)
@@ -45,10 +46,9 @@ const [rounds, rank, batch, length] = ['rounds', 'rank', 'batch', 'seq-len'].map
 const settings = { rank, perDeviceTrainBatchSize: batch, maxSeqLength: length, format, precision }
 const rates = await measureKernels(
   kernelsOf(await openShape(model), settings),
-  { precision, rounds },
-  { onKernel: (what, done, total) => console.error(`${done + 1} of ${total}: ${what}`) },
+  { precision, rounds, isa: used, threads: pool },
+  (what, done, total) => console.error(`${done + 1} of ${total}: ${what}`),
 )
-const { isa: used, threads: pool } = addon().cpu()
 if (flags.json)
   console.log(JSON.stringify({ ...settings, level: used, threads: pool, kernels: rates }, null, 2))
 else {

@@ -1,14 +1,11 @@
-/** Measures the kernels of a model's training step against the peak of the CPU. */
+/**
+ * Measures the kernels of a model's training step against the peak of the CPU, each by a process of benchmarks/kernels.
+ */
+import { execFile } from 'node:child_process'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
 import { type Graph, nodesOf } from '../../lib/graph/graph.js'
-import {
-  addon,
-  type KernelSubject,
-  type KernelTimes,
-  type Precision,
-  type StorageFormat,
-} from '../../lib/native/addon.js'
-import { translatedAsync } from '../../lib/native/errors.js'
-import { settled } from '../../lib/native/handles.js'
+import type { Precision, StorageFormat } from '../../lib/native/lists.js'
 import type { ModelShape } from '../../lib/planning/plan.js'
 import { storageFormats } from '../../lib/weights/weights.js'
 
@@ -22,6 +19,31 @@ export interface KernelSettings {
   precision: Precision
 }
 
+/** What is timed, on made-up inputs. */
+export type KernelSubject =
+  /** `forward`, `input_gradient`, and `adapter_gradient` of a linear layer [out, in] with a low-rank term. */
+  | { kind: 'linear'; tokens: number; out: number; in: number; rank: number; format: StorageFormat }
+  /** `forward` and `backward` of sequences of equal length; `window` as in the graph's node. */
+  | {
+      kind: 'attention'
+      sequences: number
+      length: number
+      heads: number
+      kvHeads: number
+      headDim: number
+      window?: number
+    }
+  /** `forward_backward`: head, loss, and the gradient at the head's input. */
+  | { kind: 'head_loss'; tokens: number; vocab: number; hidden: number; format: StorageFormat }
+
+/** What the program prints. */
+interface KernelTimes {
+  /** Operations per call, counting a multiply-add as two, and its least seconds. */
+  kernels: { name: string; operations: number; seconds: number }[]
+  peak: number | null
+  extraBytes?: number
+}
+
 /** A kernel of the step, and how often it runs. */
 export interface KernelUse {
   subject: KernelSubject
@@ -30,7 +52,6 @@ export interface KernelUse {
 
 /** Measured times of one kernel. */
 export interface KernelRate extends KernelUse {
-  /** As in `KernelTimes`. */
   name: string
   seconds: number
   operationsPerSecond: number
@@ -40,9 +61,13 @@ export interface KernelRate extends KernelUse {
   extraBytes?: number
 }
 
-export interface KernelControl {
-  signal?: AbortSignal
-  onKernel?(what: string, done: number, total: number): void
+export interface KernelRounds {
+  precision: Precision
+  /** In every round each kernel runs for a few milliseconds; the best round counts. */
+  rounds: number
+  /** Level of the kernels; default: the best of this machine. */
+  isa?: string
+  threads?: number
 }
 
 /** The kernels of a training step, each shape once: linear layers, attention, and the head with the loss. */
@@ -85,18 +110,36 @@ export function describeKernel(subject: KernelSubject): string {
   return `attention ${sequences} x ${length}, ${heads}/${kvHeads} heads of ${headDim}${near}`
 }
 
-/** Times the kernels one by one. Aborting rejects with the signal's reason. */
+const root = resolve(import.meta.dirname, '..', '..')
+const output = promisify(execFile)
+
+let program: Promise<string> | undefined
+
+/** Path of the program that times kernels, which is built when it is first asked for. */
+export function kernelStudy(): Promise<string> {
+  program ??= output(process.execPath, [join(root, 'scripts', 'native.mjs'), 'kernel-study']).then(
+    ({ stdout }) => stdout.trim().split('\n').at(-1) as string,
+  )
+  return program
+}
+
+/** Times the kernels one by one. Rejects with the program's words for sizes that a format does not support. */
 export async function measureKernels(
   uses: readonly KernelUse[],
-  { precision, rounds }: { precision: Precision; rounds: number },
-  { signal, onKernel }: KernelControl = {},
+  { isa, ...rounds }: KernelRounds,
+  onKernel?: (what: string, done: number, total: number) => void,
 ): Promise<KernelRate[]> {
+  const path = await kernelStudy()
+  const env = { ...process.env, ...(isa !== undefined && { LOWRANK_ISA: isa }) }
   const rates: KernelRate[] = []
   for (const [done, use] of uses.entries()) {
     onKernel?.(describeKernel(use.subject), done, uses.length)
-    const { kernels, peak, extraBytes } = await translatedAsync(() =>
-      settled<KernelTimes>(() => addon().timeKernels({ ...use.subject, precision, rounds }), signal),
-    )
+    const flags = Object.entries({ ...use.subject, ...rounds }).flatMap(([name, value]) => [
+      `--${name}`,
+      String(value),
+    ])
+    const { stdout } = await output(path, flags, { env })
+    const { kernels, peak, extraBytes }: KernelTimes = JSON.parse(stdout)
     for (const { name, operations, seconds } of kernels) {
       const operationsPerSecond = operations / seconds
       rates.push({

@@ -34,7 +34,6 @@ const { values: options, positionals } = parseArgs({
 const [model] = positionals
 const numbers = (text) => text.split(',').map(Number)
 const threads = Number(options.threads)
-addon().configure({ threads })
 
 const peer = spawn(
   options.python,
@@ -86,7 +85,7 @@ for (const name of options.precisions.split(',')) {
   for (const subject of subjects(shape, precision)) {
     const turns = []
     for (let round = 0; round < Number(options.rounds); round++) {
-      const rates = await measureKernels([{ subject, count: 1 }], { precision, rounds: 3 })
+      const rates = await measureKernels([{ subject, count: 1 }], { precision, rounds: 3, threads })
       const { extra_bytes, smallest_extra_bytes, ...theirs } = await ask({ ...subject, precision, rounds: 3 })
       const ours = Object.fromEntries(rates.map((rate) => [rate.name, rate.seconds]))
       const share = Object.fromEntries(rates.map((rate) => [rate.name, rate.shareOfPeak]))

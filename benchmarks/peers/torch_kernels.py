@@ -1,7 +1,7 @@
 """Times torch's kernels for kernels.mjs: dense products, scaled_dot_product_attention, linear + cross_entropy.
 
-Reads a JSON line per request from standard input and answers each with one. A request names a kernel as
-`addon().timeKernels` takes it (lib/native/addon.ts), with `precision` and `rounds`; the answer has the least seconds of
+Reads a JSON line per request from standard input and answers each with one. A request names a kernel as a
+`KernelSubject` does (benchmarks/laboratory/kernels.ts), with `precision` and `rounds`; the answer has the least seconds of
 each part by its name; of head and loss also the bytes that the step made resident, as transformers computes it and at
 the least. Weights are dense and of the precision, fresh memory for every call. One thread is timed by the
 CPU time of the process, several by the clock.

@@ -26,7 +26,6 @@ import type { Category, FileLock, Place, Precision, StorageFormat } from './list
 import { addonOrigin, loadAddon } from './load.js'
 import type { NativeGrammar, NativeMatcher, NativeVocabulary } from './types/grammar.js'
 import type { Job } from './types/job.js'
-import type { KernelStudy, KernelTimes } from './types/kernels.js'
 import type { NativeAdapter, NativeModel, NativeWeightFile } from './types/objects.js'
 import type { NativeSession } from './types/session.js'
 
@@ -44,7 +43,6 @@ export {
 export type * from './types/adapter.js'
 export type * from './types/grammar.js'
 export type * from './types/job.js'
-export type * from './types/kernels.js'
 export type * from './types/objects.js'
 export type * from './types/session.js'
 
@@ -181,9 +179,10 @@ export interface NativeAddon {
     on: number | CardSizes | undefined,
     plan: string,
   ): StepCounts
-  /** Rejects with SHAPE for sizes that are invalid or not supported by the format. */
-  timeKernels(study: KernelStudy): Job<KernelTimes>
-  /** Only the `peak` that `timeKernels` measures. */
+  /**
+   * Operations per second of all threads in a loop of multiply-adds, the best of some rounds; null if the level has no
+   * such loop.
+   */
   arithmeticPeak(options: { precision: Precision; rounds: number }): Job<number | null>
   /** Graph, plan, arena, or cumulative kernel times (over all plans) of a session as text, for debugging. */
   dump(session: NativeSession, plan: string, what: 'graph' | 'plan' | 'arena' | 'times'): string

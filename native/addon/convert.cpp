@@ -147,48 +147,6 @@ std::map<std::string, PlanOptions> to_plans(Napi::Value value) {
   return Given(value, "plans").as<std::map<std::string, PlanOptions>>();
 }
 
-KernelStudy to_kernel_study(Napi::Value value) {
-  const Fields fields(value, "kernel study");
-  KernelStudy study;
-  study.precision = fields.get<Precision>("precision");
-  study.rounds = fields.get<int>("rounds");
-  const auto integer = [&](const char* key) { return fields.get<int64_t>(key); };
-  const auto index = [&](const char* key) { return static_cast<int32_t>(fields.get<int>(key)); };
-  static constexpr const char* kKinds[] = {"linear", "attention", "head_loss"};
-  switch (fields["kind"].choice(kKinds)) {
-    case 0:
-      study.subject = LinearStudy{integer("tokens"), integer("out"), integer("in"), integer("rank"),
-                                  fields.get<StorageFormat>("format")};
-      break;
-    case 1: {
-      AttentionStudy attention{index("sequences"), index("length"), index("heads"), index("kvHeads"), index("headDim")};
-      if (fields.has("window")) attention.window = index("window");
-      study.subject = attention;
-      break;
-    }
-    default:
-      study.subject =
-          HeadStudy{integer("tokens"), integer("vocab"), integer("hidden"), fields.get<StorageFormat>("format")};
-  }
-  return study;
-}
-
-Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times) {
-  Napi::Object object = Napi::Object::New(env);
-  Napi::Array kernels = Napi::Array::New(env);
-  for (const KernelTime& kernel : times.kernels) {
-    Napi::Object item = Napi::Object::New(env);
-    item.Set("name", kernel.name);
-    item.Set("operations", kernel.operations);
-    item.Set("seconds", kernel.seconds);
-    kernels.Set(kernels.Length(), item);
-  }
-  object.Set("kernels", kernels);
-  object.Set("peak", times.peak ? Napi::Value(Napi::Number::New(env, *times.peak)) : env.Null());
-  if (times.extra_bytes) object.Set("extraBytes", static_cast<double>(*times.extra_bytes));
-  return object;
-}
-
 Napi::Value from_report(Napi::Env env, PlanReport report) {
   std::vector<PlanMoment> moments = std::exchange(report.timeline, {});
   Napi::Object object = to_value(env, report).As<Napi::Object>();

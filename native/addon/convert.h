@@ -8,7 +8,6 @@
 #include "device/null.h"
 #include "optim/ranks.h"
 #include "runtime/dry_run.h"
-#include "runtime/kernel_study.h"
 #include "runtime/sampling.h"
 #include "runtime/session.h"
 
@@ -21,8 +20,6 @@ HeadOrder to_head_order(const Fields& fields);
 TensorSource to_tensor_source(Napi::Value value);
 /// Plans by name.
 std::map<std::string, PlanOptions> to_plans(Napi::Value value);
-KernelStudy to_kernel_study(Napi::Value value);
-Napi::Value from_kernel_times(Napi::Env env, const KernelTimes& times);
 /// The timeline is computed on access.
 Napi::Value from_report(Napi::Env env, PlanReport report);
 /// The work of a step, with an entry for every kernel.

@@ -19,6 +19,7 @@
 #include "os/library.h"
 #include "os/mapped_file.h"
 #include "os/process_memory.h"
+#include "runtime/arithmetic_peak.h"
 #include "runtime/dry_run.h"
 
 namespace lowrank::addon {
@@ -199,18 +200,6 @@ Napi::Value count_step(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value time_kernels(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  return guarded(env, [&] {
-    return environment(env).channel->start<KernelTimes>(
-        env,
-        [study = to_kernel_study(info[0])](Context& context, const CancelFlag& cancel) {
-          return lowrank::time_kernels(context, study, cancel);
-        },
-        [](Napi::Env e, KernelTimes& times) { return from_kernel_times(e, times); });
-  });
-}
-
 Napi::Value arithmetic_peak(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&] {
@@ -271,7 +260,6 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("createWeightFile", create<&Environment::weight_file>);
   method("plan", plan);
   method("countStep", count_step);
-  method("timeKernels", time_kernels);
   method("arithmeticPeak", arithmetic_peak);
   method("dump", dump);
   method("remarks", remarks);

@@ -25,7 +25,7 @@ std::vector<float> dense_weight(Pool& pool, const Weight& weight, const std::opt
 }  // namespace
 
 Decomposition decompose_weight(Pool& pool, const Weight& weight, const std::string& name,
-                         const std::vector<WeightedAdapter>& adapters, const DecomposeOptions& options) {
+                               const std::vector<WeightedAdapter>& adapters, const DecomposeOptions& options) {
   const std::vector<float> matrix = options.target.empty() ? dense_weight(pool, weight, options.source)
                                                            : read_delta(pool, weight, name, adapters, options.target);
   if (options.form == FactorForm::qr)

@@ -22,6 +22,6 @@ struct DecomposeOptions {
 
 /// Throws Error as `largest_singular`, and as `load_weight` or `read_delta` if these are used.
 Decomposition decompose_weight(Pool& pool, const Weight& weight, const std::string& name,
-                         const std::vector<WeightedAdapter>& adapters, const DecomposeOptions& options);
+                               const std::vector<WeightedAdapter>& adapters, const DecomposeOptions& options);
 
 }  // namespace lowrank

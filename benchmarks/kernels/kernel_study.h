@@ -8,7 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "runtime/engine.h"
+#include "core/context.h"
 #include "weights/weights.h"
 
 namespace lowrank {
@@ -55,10 +55,7 @@ struct KernelTimes {
 
 /// Times the kernels of a study in rounds. Other processes can only slow a kernel down, so the best round counts. A
 /// single thread is timed by its CPU time, which excludes other processes. Throws Error("SHAPE") for sizes that are
-/// invalid or not supported by a format, Error("ABORTED").
-KernelTimes time_kernels(Context& context, const KernelStudy& study, const CancelFlag& cancel);
-
-/// Operations per second of all threads in a multiply-add loop; none if the level has no such loop.
-std::optional<double> arithmetic_peak(Context& context, Precision precision, int rounds);
+/// invalid or not supported by a format.
+KernelTimes time_kernels(Context& context, const KernelStudy& study);
 
 }  // namespace lowrank

@@ -1,16 +1,14 @@
-#include "runtime/kernel_study.h"
+#include "kernel_study.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <ctime>
 #include <functional>
 
 #include "backends/cpu/device.h"
-#include "backends/cpu/peak.h"
 #include "core/error.h"
 #include "os/process_memory.h"
 #include "quant/four_bit.h"
+#include "runtime/arithmetic_peak.h"
 #include "runtime/session.h"
 
 namespace lowrank {
@@ -23,41 +21,6 @@ constexpr double kSampleSeconds = 4e-3;
 constexpr int64_t kWeightBytes = int64_t{24} << 20;
 constexpr int kMostWeights = 64;
 
-/// Windows counts the processor time of a thread in steps of 16 ms, which tell nothing of a sample.
-bool counts_finely() {
-  timespec step;
-  return clock_getres(CLOCK_THREAD_CPUTIME_ID, &step) == 0 && step.tv_sec == 0 && step.tv_nsec <= 100'000;
-}
-
-class Clock {
- public:
-  explicit Clock(const Pool& pool) : own_(pool.threads() == 1 && counts_finely()) {}
-  double now() const {
-    if (!own_) return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-    timespec time;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-  }
-  template <class Body>
-  double seconds(Body&& body) const {
-    const double start = now();
-    body();
-    return now() - start;
-  }
-
- private:
-  bool own_;  // CPU time of the calling thread
-};
-
-/// Operations per second of all threads together.
-double peak_rate(const Clock& clock, Pool& pool, cpu::PeakLoop loop) {
-  std::vector<double> operations(pool.threads());
-  const double seconds = clock.seconds([&] { pool.run([&](int thread, int) { operations[thread] = loop(); }); });
-  double total = 0;
-  for (const double own : operations) total += own;
-  return total / seconds;
-}
-
 /// A kernel to be timed.
 struct Trial {
   const char* name;
@@ -65,8 +28,7 @@ struct Trial {
   std::function<void()> call;
 };
 
-KernelTimes best_of(Context& context, const KernelStudy& study, const CancelFlag& cancel,
-                    const std::vector<Trial>& trials) {
+KernelTimes best_of(Context& context, const KernelStudy& study, const std::vector<Trial>& trials) {
   const Clock clock(context.pool);
   const cpu::PeakLoop loop = cpu::peak_loop(cpu::device_of(context).kernels().level, study.precision);
   KernelTimes times;
@@ -79,7 +41,6 @@ KernelTimes best_of(Context& context, const KernelStudy& study, const CancelFlag
   for (int round = 0; round < study.rounds; ++round) {
     if (loop != nullptr) times.peak = std::max(times.peak.value_or(0), peak_rate(clock, context.pool, loop));
     for (size_t i = 0; i < trials.size(); ++i) {
-      if (cancel && cancel->load(std::memory_order_relaxed)) fail("ABORTED", "the job was canceled");
       const double seconds = clock.seconds([&] {
         for (int call = 0; call < calls[i]; ++call) trials[i].call();
       });
@@ -178,8 +139,7 @@ Graph head_alone(int64_t vocab, int64_t hidden) {
   return graph;
 }
 
-KernelTimes time_linear(Context& context, const KernelStudy& study, const LinearStudy& linear,
-                        const CancelFlag& cancel) {
+KernelTimes time_linear(Context& context, const KernelStudy& study, const LinearStudy& linear) {
   // Not structured bindings: Clang captures none in lambdas before version 16.
   const int64_t tokens = linear.tokens, out = linear.out, in = linear.in, rank = linear.rank;
   const StorageFormat format = linear.format;
@@ -217,7 +177,7 @@ KernelTimes time_linear(Context& context, const KernelStudy& study, const Linear
   };
   const double product = 2.0 * static_cast<double>(tokens) * static_cast<double>(out) * static_cast<double>(in);
   const double factors = 2.0 * static_cast<double>(tokens) * static_cast<double>(rank) * static_cast<double>(in + out);
-  return best_of(context, study, cancel,
+  return best_of(context, study,
                  {{"forward", product, [&] { launch(kernels[0]); }},
                   {"input_gradient", product, [&] { launch(kernels[1]); }},
                   {"adapter_gradient", factors, [&] {
@@ -226,8 +186,7 @@ KernelTimes time_linear(Context& context, const KernelStudy& study, const Linear
                    }}});
 }
 
-KernelTimes time_attention(Context& context, const KernelStudy& study, const AttentionStudy& attention,
-                           const CancelFlag& cancel) {
+KernelTimes time_attention(Context& context, const KernelStudy& study, const AttentionStudy& attention) {
   const auto& [sequences, length, heads, kv_heads, dim, window] = attention;
   const auto fits = [](int32_t size) { return size >= 1 && size <= 1 << 20; };
   if (!fits(sequences) || !fits(length) || !fits(heads) || !fits(kv_heads) || !fits(dim) || heads % kv_heads != 0 ||
@@ -255,14 +214,14 @@ KernelTimes time_attention(Context& context, const KernelStudy& study, const Att
   // Pairs of a query and a key that it sees.
   const double near = std::min(length, window), pairs = near * (near + 1) / 2 + (length - near) * near;
   const double product = 2.0 * static_cast<double>(width) * sequences * pairs;
-  return best_of(context, study, cancel,
+  return best_of(context, study,
                  {{"forward", 2 * product, [&] { device.launch(forward, room); }},
                   {"backward", 5 * product, [&] { device.launch(backward, room); }}});
 }
 
 /// Training steps of the model without layers, of which the norm trains, so that the gradient goes through the head.
 /// The other steps are a thousandth of the work.
-KernelTimes time_head(Context& context, const KernelStudy& study, const HeadStudy& subject, const CancelFlag& cancel) {
+KernelTimes time_head(Context& context, const KernelStudy& study, const HeadStudy& subject) {
   const auto& [tokens, vocab, hidden, format] = subject;
   for (const int64_t size : {tokens, vocab, hidden})
     if (size < 1 || size > int64_t{1} << 24)
@@ -295,7 +254,7 @@ KernelTimes time_head(Context& context, const KernelStudy& study, const HeadStud
   }
   input.cu_seqlens = {0, static_cast<int32_t>(tokens)};
   input.loss_scale = 1 / static_cast<float>(tokens);
-  const auto step = [&] { session.train_step(context, "train", input, cancel); };
+  const auto step = [&] { session.train_step(context, "train", input, nullptr); };
 
   std::optional<int64_t> extra;
   if (os::reset_peak_resident()) {
@@ -304,32 +263,22 @@ KernelTimes time_head(Context& context, const KernelStudy& study, const HeadStud
     extra = os::resident_memory().peak - before;
   }
   const double product = 2.0 * static_cast<double>(tokens) * static_cast<double>(vocab) * static_cast<double>(hidden);
-  KernelTimes times = best_of(context, study, cancel, {{"forward_backward", 2 * product, step}});
+  KernelTimes times = best_of(context, study, {{"forward_backward", 2 * product, step}});
   times.extra_bytes = extra;
   return times;
 }
 
 }  // namespace
 
-KernelTimes time_kernels(Context& context, const KernelStudy& study, const CancelFlag& cancel) {
+KernelTimes time_kernels(Context& context, const KernelStudy& study) {
   struct Visitor {
     Context& context;
     const KernelStudy& study;
-    const CancelFlag& cancel;
-    KernelTimes operator()(const LinearStudy& linear) { return time_linear(context, study, linear, cancel); }
-    KernelTimes operator()(const AttentionStudy& attention) {
-      return time_attention(context, study, attention, cancel);
-    }
-    KernelTimes operator()(const HeadStudy& head) { return time_head(context, study, head, cancel); }
+    KernelTimes operator()(const LinearStudy& linear) { return time_linear(context, study, linear); }
+    KernelTimes operator()(const AttentionStudy& attention) { return time_attention(context, study, attention); }
+    KernelTimes operator()(const HeadStudy& head) { return time_head(context, study, head); }
   };
-  return std::visit(Visitor{context, study, cancel}, study.subject);
-}
-
-std::optional<double> arithmetic_peak(Context& context, Precision precision, int rounds) {
-  KernelStudy study;
-  study.precision = precision;
-  study.rounds = rounds;
-  return best_of(context, study, nullptr, {}).peak;
+  return std::visit(Visitor{context, study}, study.subject);
 }
 
 }  // namespace lowrank
