@@ -81,6 +81,10 @@ const DENIALS: readonly (readonly [says: RegExp, ...shown: Shown[]])[] = [
     /`UNSUPPORTED`|`unsupported_media_type`|UnsupportedError|that is not supported$|^The feature, format, or architecture is not supported/,
     ['lib/core/errors.ts', 'is not supported here'],
   ],
+  [
+    /names what is not supported, such as the filter `groupby`/,
+    ['lib/tokenizer/jinja/syntax.ts', 'is not supported; the largest is'],
+  ],
 ]
 
 /** Sentences that deny something, with the place of each. */

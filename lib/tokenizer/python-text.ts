@@ -56,24 +56,30 @@ const unicodeEscape = (char: string) => `\\u${char.charCodeAt(0).toString(16).pa
 export const PYTHON_WORDS = { true: 'True', false: 'False', null: 'None' }
 
 /** Like `str`; undefined, which Jinja writes as nothing, is empty. */
-export function pythonText(value: unknown): string {
+export function pythonText(value: unknown, own?: OwnLiteral): string {
   if (value === undefined) return ''
-  return typeof value === 'string' ? value : pythonLiteral(value)
+  return typeof value === 'string' ? value : pythonLiteral(value, own)
 }
 
+/** Literal of a value that data do not have; undefined for others. */
+export type OwnLiteral = (value: unknown) => string | undefined
+
 /** Like `repr`: `True`, `None`, and strings in single quotes. */
-export function pythonLiteral(value: unknown): string {
+export function pythonLiteral(value: unknown, own?: OwnLiteral): string {
+  const literal = (inner: unknown) => pythonLiteral(inner, own)
+  const special = own?.(value)
+  if (special !== undefined) return special
   if (value === null || value === undefined) return 'None'
   if (typeof value === 'boolean') return value ? 'True' : 'False'
   if (typeof value === 'string') return quoted(value)
   if (isNumber(value)) return numberText(value, unboundedText)
   if (Array.isArray(value)) {
-    const items = Array.from(value, pythonLiteral).join(', ')
+    const items = Array.from(value, literal).join(', ')
     if (value instanceof Tuple) return value.length === 1 ? `(${items},)` : `(${items})`
     return `[${items}]`
   }
   if (typeof value !== 'object') return String(value)
-  const entries = entriesOf(value).map(([key, entry]) => `${pythonLiteral(key)}: ${pythonLiteral(entry)}`)
+  const entries = entriesOf(value).map(([key, entry]) => `${literal(key)}: ${literal(entry)}`)
   return `{${entries.join(', ')}}`
 }
 

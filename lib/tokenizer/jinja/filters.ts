@@ -3,13 +3,16 @@ import { type JsonStyle, pythonJson } from '../python-text.js'
 import { floatValue, Tuple } from '../python-values.js'
 import { attributeOf, itemOf } from './attributes.js'
 import { formatPercent } from './format.js'
+import { capitalize } from './letter-case.js'
 import { OPERATORS } from './operators.js'
-import { capitalize, replaced, splitLines, strip } from './string-methods.js'
+import { floatIn, integerIn, isFloat, rounded } from './rounding.js'
+import { replaced, splitLines, strip } from './string-methods.js'
 import { testNamed } from './tests.js'
 import {
   type Arguments,
   asInteger,
   asText,
+  checkHashable,
   defined,
   Fields,
   isCallable,
@@ -26,6 +29,7 @@ import {
   typeName,
   Undefined,
   type Value,
+  View,
   wrongKind,
 } from './values.js'
 
@@ -44,10 +48,11 @@ function reader(path: Value): (item: Value) => Value {
 
 /** Function that reads what `sort`, `min`, `max`, and `unique` compare. */
 function sortKey(attribute: Value, caseSensitive: Value): (item: Value) => Value {
-  const read = reader(attribute)
+  const reads = typeof attribute === 'string' ? attribute.split(',').map(reader) : [reader(attribute)]
+  const folded = (key: Value) => (typeof key === 'string' && !isTrue(caseSensitive) ? key.toLowerCase() : key)
   return (item) => {
-    const key = read(item)
-    return typeof key === 'string' && !isTrue(caseSensitive) ? key.toLowerCase() : key
+    const [first, ...more] = reads.map((read) => folded(read(item)))
+    return more.length === 0 ? first : [first, ...more]
   }
 }
 
@@ -117,34 +122,35 @@ const indent: Filter = (value, args) => {
 
 const toInteger: Filter = (value, args) => {
   const [otherwise, base] = take(args, 'int', ['default', 0], ['base', 10])
-  const number =
-    typeof value === 'string' ? written(strip(value, null), asInteger(base, 'int')) : numberOf(value)
+  const text = typeof value === 'string' ? strip(value, null) : undefined
+  const whole = text === undefined ? undefined : integerIn(text, asInteger(base, 'int'))
+  if (whole !== undefined) return whole
+  const number = text === undefined ? numberOf(defined(value)) : floatIn(text)
   if (typeof number === 'bigint') return number
   return number === undefined || !Number.isFinite(number) ? otherwise : Math.trunc(number)
 }
 
-/** The integer or float that a text is; undefined if it is neither. */
-function written(text: string, base: number): number | undefined {
-  const plain = text.replace(/(?<=\w)_(?=\w)/g, '')
-  if (base !== 10) return /^[-+]?\w+$/.test(plain) ? finite(Number.parseInt(plain, base)) : undefined
-  return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(plain) ? Number(plain) : undefined
-}
-
-const finite = (value: number) => (Number.isNaN(value) ? undefined : value)
-
 const toFloat: Filter = (value, args) => {
   const [otherwise] = take(args, 'float', ['default', floatValue(0)])
-  const number = typeof value === 'string' ? written(strip(value, null), 10) : numberOf(value)
+  const number = typeof value === 'string' ? floatIn(strip(value, null)) : numberOf(defined(value))
   return number === undefined ? otherwise : floatValue(Number(number))
 }
 
 const round: Filter = (value, args) => {
   const [precision, method] = take(args, 'round', ['precision', 0], ['method', 'common'])
-  const scale = 10 ** asInteger(precision, 'round')
-  const scaled = Number(numberOf(value) ?? wrongKind(value, 'round')) * scale
-  if (method === 'ceil' || method === 'floor') return floatValue(Math[method](scaled) / scale)
-  const half = Math.abs(scaled % 1) === 0.5
-  return floatValue((half ? 2 * Math.round(scaled / 2) : Math.round(scaled)) / scale)
+  const digits = asInteger(precision, 'round')
+  const number = numberOf(value) ?? wrongKind(value, 'round')
+  if (method === 'common') return rounded(number, digits, isFloat(value))
+  if (method !== 'ceil' && method !== 'floor') throw new Error('round is by "common", "ceil", or "floor"')
+  const scale = 10 ** digits
+  // An integer of Python has no negative zero.
+  return floatValue((Math[method](Number(number) * scale) + 0) / scale)
+}
+
+const absolute: Filter = (value) => {
+  const number = numberOf(value) ?? wrongKind(value, 'abs')
+  if (isFloat(value)) return floatValue(Math.abs(Number(number)))
+  return number < 0 ? -number : number
 }
 
 const dictsort: Filter = (value, args) => {
@@ -167,10 +173,16 @@ const unique: Filter = (value, args) => {
     ...(take(args, 'unique', ['case_sensitive', false], ['attribute', null]).reverse() as [Value, Value]),
   )
   const seen: Value[] = []
+  const hashed = (item: Value) => {
+    const own = key(item)
+    checkHashable(own)
+    return own
+  }
   return new Stream(
     itemsOf(value).filter((item) => {
-      const found = seen.some((other) => isEqual(other, key(item)))
-      if (!found) seen.push(key(item))
+      const own = hashed(item)
+      const found = seen.some((other) => isEqual(other, own))
+      if (!found) seen.push(own)
       return !found
     }),
   )
@@ -178,7 +190,8 @@ const unique: Filter = (value, args) => {
 
 /** The value as JSON has it. */
 function jsonValue(value: Value): unknown {
-  if (value instanceof Undefined || value instanceof Stream || value instanceof Fields || isCallable(value))
+  const isPlain = !(value instanceof Undefined || value instanceof Stream || value instanceof Fields)
+  if (!isPlain || value instanceof View || isCallable(value))
     throw new Error(`a value of type ${typeName(defined(value))} cannot be written as JSON`)
   if (Array.isArray(value)) return [...value].map(jsonValue)
   if (!(value instanceof Map)) return value
@@ -205,7 +218,7 @@ const toJson: Filter = (value, args) => {
 }
 
 const FILTERS: Readonly<Record<string, Filter>> = {
-  abs: (value) => (order(value, 0) < 0 ? OPERATORS['-']?.(0, value) : value),
+  abs: absolute,
   attr: (value, args) => {
     const [name] = take(args, 'attr', ['name'])
     const found = attributeOf(value, asText(name, 'attr'), String(name))
@@ -230,6 +243,7 @@ const FILTERS: Readonly<Record<string, Filter>> = {
   items: (value) => new Stream(value instanceof Undefined ? [] : entriesIn(value, 'items')),
   join,
   last: (value) => {
+    if (value instanceof Stream) throw new Error('the last item of a generator is not known; add "| list"')
     const items = itemsOf(value)
     return items.length > 0 ? items[items.length - 1] : new Undefined('the last of no items')
   },
@@ -267,7 +281,11 @@ const FILTERS: Readonly<Record<string, Filter>> = {
       .map(reader(attribute))
       .reduce((sum, item) => OPERATORS['+']?.(sum, item), start)
   },
-  title: (value) => textOf(value).replace(/[^-\s({[<]+/gu, capitalize),
+  title: (value) =>
+    textOf(value).replace(
+      /[^-\s({[<]+/gu,
+      ([first = '', ...rest]) => first.toUpperCase() + rest.join('').toLowerCase(),
+    ),
   tojson: toJson,
   trim: (value, args) => strip(textOf(value), take(args, 'trim', ['chars', null])[0]),
   unique,

@@ -1,7 +1,6 @@
 /** Formats texts by `%` and by `str.format`, without widths and precisions. */
-import { pythonLiteral } from '../python-text.js'
 import { Tuple } from '../python-values.js'
-import { type Arguments, numberOf, textOf, type Value, wrongKind } from './values.js'
+import { type Arguments, literalOf, numberOf, textOf, type Value, wrongKind } from './values.js'
 
 /** `text % given`. */
 export function formatPercent(text: string, given: Value): string {
@@ -13,7 +12,7 @@ export function formatPercent(text: string, given: Value): string {
     if (name === undefined && next >= values.length) throw new Error(`${whole} in a text has no value`)
     const value = name === undefined ? values[next++] : names ? given.get(name) : undefined
     if (kind === 's') return textOf(value)
-    if (kind === 'r') return pythonLiteral(value)
+    if (kind === 'r') return literalOf(value)
     if (kind === 'd' || kind === 'i')
       return String(Math.trunc(Number(numberOf(value) ?? wrongKind(value, whole))))
     throw new Error(`a text is formatted by ${whole}, which is not supported`)
@@ -34,6 +33,6 @@ export function formatBraces(text: string, { positional, named }: Arguments): st
     const found = place === undefined ? named.has(name) : place < positional.length
     if (!found) throw new Error(`${whole} in a text has no value`)
     const value = place === undefined ? named.get(name) : positional[place]
-    return kind === 'r' ? pythonLiteral(value) : textOf(value)
+    return kind === 'r' ? literalOf(value) : textOf(value)
   })
 }

@@ -1,6 +1,16 @@
 /** Functions that every template can call. */
 import { strftime } from '../strftime.js'
-import { type Arguments, asInteger, asText, Fields, itemsOf, take, textOf, type Value } from './values.js'
+import {
+  type Arguments,
+  asInteger,
+  asText,
+  Fields,
+  itemsOf,
+  take,
+  textOf,
+  type Value,
+  viewOf,
+} from './values.js'
 
 /** Thrown by the template's own `raise_exception`. */
 export class Raised extends Error {}
@@ -30,7 +40,8 @@ function range({ positional }: Arguments): Value {
   const count = Math.max(0, Math.ceil((stop - start) / step))
   if (!(count <= LONGEST_RANGE))
     throw new Error(`range() of ${count} numbers is longer than ${LONGEST_RANGE}`)
-  return Array.from({ length: count }, (_, index) => start + index * step)
+  const numbers = Array.from({ length: count }, (_, index) => start + index * step)
+  return viewOf('range', numbers)
 }
 
 /** A function that returns nothing at its first call, and the separator at others. */

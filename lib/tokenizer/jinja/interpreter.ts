@@ -44,7 +44,10 @@ export class Scope {
 
   get(name: string): Value {
     if (this.#variables.has(name)) return this.#variables.get(name)
-    return this.#outer === undefined ? new Undefined(name) : this.#outer.get(name)
+    if (this.#outer !== undefined) return this.#outer.get(name)
+    // Jinja's own variable, through which a template reaches its blocks.
+    if (name === 'self') throw new Error('it uses "self", which is not supported')
+    return new Undefined(name)
   }
 
   set(name: string, value: Value): void {

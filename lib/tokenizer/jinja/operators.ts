@@ -53,15 +53,17 @@ function add(a: Value, b: Value): Value {
   return arithmetic('+', a, b)
 }
 
-const isList = (value: Value): value is Value[] => Array.isArray(value) && !(value instanceof Tuple)
+const isList = (value: Value): value is Value[] => Array.isArray(value) && typeName(value) === 'list'
 
 function multiply(a: Value, b: Value): Value {
   const [many, count] = typeof a === 'string' || Array.isArray(a) ? [a, b] : [b, a]
-  if (!isInteger(count) || !(typeof many === 'string' || Array.isArray(many))) return arithmetic('*', a, b)
+  const repeats = typeof many === 'string' || many instanceof Tuple || isList(many)
+  if (!isWhole(count) || !repeats) return arithmetic('*', a, b)
   const times = Math.max(0, Number(count))
   if (many.length * times > LONGEST) throw new Error(`a repetition is longer than ${LONGEST}`)
   if (typeof many === 'string') return many.repeat(times)
-  return Array.from({ length: times }, () => many).flat()
+  const all = Array.from({ length: times }, () => [...many]).flat()
+  return many instanceof Tuple ? Tuple.from(all) : all
 }
 
 /** The number of one operand of a symbol. */
@@ -107,11 +109,18 @@ const INTEGERS: Readonly<Record<string, (a: bigint, b: bigint) => bigint>> = {
   '**': (a, b) => a ** b,
 }
 
+/** JavaScript and Python round other powers differently. */
+function power(a: number, b: number): number {
+  if (!Number.isInteger(a) || !Number.isInteger(b))
+    throw new Error('a power of or by a fraction is not supported')
+  return a ** b
+}
+
 const FLOATS: Readonly<Record<string, (a: number, b: number) => number>> = {
   '+': (a, b) => a + b,
   '-': (a, b) => a - b,
   '*': (a, b) => a * b,
   '//': (a, b) => Math.floor(a / b),
   '%': (a, b) => a - Math.floor(a / b) * b,
-  '**': (a, b) => a ** b,
+  '**': power,
 }

@@ -1,6 +1,7 @@
 /** Methods of Python's texts. White space and the ends of lines are Python's, which has others than JavaScript. */
 import { PYTHON_SPACE as SPACE } from '../python-space.js'
 import { Tuple } from '../python-values.js'
+import { capitalize, casefold } from './letter-case.js'
 import { type Arguments, asInteger, asText, itemsOf, take, type Value } from './values.js'
 
 const WORDS = new RegExp(`[^${SPACE}]+`, 'g')
@@ -33,11 +34,6 @@ export function strip(text: string, characters: Value, ends: 'both' | 'left' | '
 
 export const splitLines = (text: string, keepEnds = false): string[] =>
   (text.match(LINES) ?? []).map((line) => (keepEnds ? line : line.replace(LINE_END, '')))
-
-export function capitalize(text: string): string {
-  const [first = '', ...rest] = text
-  return first.toUpperCase() + rest.join('').toLowerCase()
-}
 
 /** @param count how many are replaced, all if negative */
 export function replaced(text: string, old: string, by: string, count: number): string {
@@ -114,7 +110,7 @@ const isCased = (text: string) => text.toLowerCase() !== text.toUpperCase()
 export const STRING_METHODS: Readonly<Record<string, (text: string, args: Arguments) => Value>> = {
   upper: (text) => text.toUpperCase(),
   lower: (text) => text.toLowerCase(),
-  casefold: (text) => text.toUpperCase().toLowerCase(),
+  casefold,
   capitalize,
   title: (text) => text.replace(/\p{L}+/gu, capitalize),
   strip: (text, args) => strip(text, take(args, 'strip()', ['chars', null])[0]),

@@ -71,6 +71,8 @@ export const NOT_TEST_FILTER = ' is not '
 export function parse(source: string, marks: boolean): Body {
   const tokens = tokenize(preprocess(source, marks))
   refuseChains(tokens)
+  refuseLists(tokens)
+  refuseLargeIntegers(tokens)
   const program = parseTokens(withTestArguments(tokens)) as unknown as { body: Body }
   return program.body
 }
@@ -169,6 +171,44 @@ function refuseChains(tokens: readonly Token[]): void {
     if ((counts.at(-1) ?? 0) > 1 && !isLoop(tokens, at))
       throw new Error('comparisons in a chain, such as a < b < c, are not supported')
   }
+}
+
+/** The library reads `[a b]` as `[a, b]`, and so a list comprehension of Python as a list. */
+function refuseLists(tokens: readonly Token[]): void {
+  let depth = 0
+  for (const [at, token] of tokens.entries()) {
+    const before = tokens[at - 1]
+    if (OPENING.includes(token.type)) depth++
+    if (
+      depth > 0 &&
+      isValue(before) &&
+      isValue(token) &&
+      !isTest(tokens, at - 1) &&
+      !bothTexts(before, token)
+    )
+      throw new Error(`nothing is between ${before?.value} and ${token.value}, such as a comma`)
+    if (CLOSING.includes(token.type)) depth--
+  }
+}
+
+const WORDS = ['and', 'or', 'not', 'is', 'in', 'if', 'else']
+const LITERALS = ['StringLiteral', 'NumericLiteral']
+
+const isValue = (token: Token | undefined): boolean =>
+  token !== undefined && (LITERALS.includes(token.type) || (isName(token) && !isName(token, ...WORDS)))
+
+/** True for the name of a test, whose argument may follow without brackets. */
+const isTest = (tokens: readonly Token[], at: number): boolean =>
+  isName(tokens[at - 1], 'is') || (isName(tokens[at - 1], 'not') && isName(tokens[at - 2], 'is'))
+
+const bothTexts = (a: Token | undefined, b: Token): boolean =>
+  a?.type === 'StringLiteral' && b.type === 'StringLiteral'
+
+/** The library reads integers as floats. */
+function refuseLargeIntegers(tokens: readonly Token[]): void {
+  for (const { type, value } of tokens)
+    if (type === 'NumericLiteral' && /^\d+$/.test(value) && !Number.isSafeInteger(Number(value)))
+      throw new Error(`the integer ${value} is not supported; the largest is ${Number.MAX_SAFE_INTEGER}`)
 }
 
 const SEPARATORS = [

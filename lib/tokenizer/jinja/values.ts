@@ -2,7 +2,7 @@
  * Values of a running template. Those of data are as in python-values.ts, with every mapping as a Map; the classes here
  * are the kinds that only templates have. Truth, equality, order, and iteration are Python's.
  */
-import { pythonText } from '../python-text.js'
+import { pythonLiteral, pythonText } from '../python-text.js'
 import { entriesOf, isWholeFloat, Tuple } from '../python-values.js'
 
 export type Value = unknown
@@ -26,6 +26,24 @@ export class Stream {
     this.#items = []
     return items
   }
+}
+
+/** What `range()` and the methods of mappings give: items that are in no list, which cannot be added to one or written. */
+export class View extends Array<Value> {
+  kind: 'range' | 'dict_items' | 'dict_keys' | 'dict_values' = 'range'
+
+  /** What is made of its items is a list. */
+  static override get [Symbol.species]() {
+    return Array
+  }
+}
+
+/** @param kind name of its type in Python */
+export function viewOf(kind: View['kind'], items: Iterable<Value>): View {
+  const view = new View()
+  view.kind = kind
+  for (const item of items) view.push(item)
+  return view
 }
 
 /** A text that `safe` marks: `+` escapes the other text for HTML, as Jinja does even where it escapes nothing else. */
@@ -93,6 +111,7 @@ export function typeName(value: Value): string {
   if (isInteger(value)) return 'int'
   if (typeof value === 'number' || isWholeFloat(value)) return 'float'
   if (value instanceof Tuple) return 'tuple'
+  if (value instanceof View) return value.kind
   if (Array.isArray(value)) return 'list'
   if (value instanceof Map) return 'dict'
   if (value instanceof Stream) return 'generator'
@@ -133,11 +152,13 @@ export function isEqual(a: Value, b: Value): boolean {
   const [x, y] = [numberOf(a), numberOf(b)]
   if (x !== undefined && y !== undefined) return x <= y && x >= y
   if (Array.isArray(a) && Array.isArray(b)) {
-    const alike = a.length === b.length && a instanceof Tuple === b instanceof Tuple
+    const alike = a.length === b.length && typeName(a) === typeName(b)
     return alike && a.every((item, index) => isEqual(item, b[index]))
   }
   if (a instanceof Map && b instanceof Map)
-    return a.size === b.size && [...a].every(([key, inner]) => b.has(key) && isEqual(inner, b.get(key)))
+    return (
+      a.size === b.size && [...a].every(([key, inner]) => hasKey(b, key) && isEqual(inner, atKey(b, key)))
+    )
   return a === b || (a instanceof Undefined && b instanceof Undefined)
 }
 
@@ -147,7 +168,7 @@ export function order(a: Value, b: Value): number {
   if (x !== undefined && y !== undefined) return x < y ? -1 : x > y ? 1 : 0
   // Bytes of UTF-8 are in the order of code points; UTF-16 units are not.
   if (typeof a === 'string' && typeof b === 'string') return Buffer.compare(Buffer.from(a), Buffer.from(b))
-  if (Array.isArray(a) && Array.isArray(b)) {
+  if (Array.isArray(a) && Array.isArray(b) && typeName(a) === typeName(b) && !(a instanceof View)) {
     const place = a.findIndex((item, index) => index >= b.length || !isEqual(item, b[index]))
     if (place < 0) return a.length - b.length
     return place < b.length ? order(a[place], b[place]) : 1
@@ -165,6 +186,24 @@ export function itemsOf(value: Value): readonly Value[] {
   throw new Error(`a value of type ${typeName(value)} has no items`)
 }
 
+/** The value of a key, which is that of an equal number too: 1, 1.0, and true are one key. */
+export const atKey = (map: ReadonlyMap<Value, Value>, key: Value): Value => map.get(keyIn(map, key))
+
+export const hasKey = (map: ReadonlyMap<Value, Value>, key: Value): boolean => map.has(keyIn(map, key))
+
+function keyIn(map: ReadonlyMap<Value, Value>, key: Value): Value {
+  if (typeof key === 'string' || map.has(key)) return key
+  checkHashable(key)
+  return [...map.keys()].find((one) => isEqual(one, key)) ?? key
+}
+
+/** @throws for a value that cannot be a key, such as a list */
+export function checkHashable(value: Value): void {
+  if (value instanceof Tuple) value.forEach(checkHashable)
+  else if (value instanceof Map || (Array.isArray(value) && typeName(value) !== 'range'))
+    throw new Error(`a value of type ${typeName(value)} is no key, and is not sought among keys`)
+}
+
 /** Characters of two UTF-16 units. */
 const PAIRS = /[\ud800-\udbff][\udc00-\udfff]/g
 
@@ -177,19 +216,27 @@ export function lengthOf(value: Value): number {
 }
 
 export function contains(container: Value, item: Value): boolean {
-  if (container instanceof Map) return container.has(item)
+  if (container instanceof Map) return hasKey(container, item)
   if (typeof container !== 'string') return itemsOf(container).some((one) => isEqual(one, item))
   return container.includes(typeof item === 'string' ? item : wrongKind(item, '"in" with a text'))
 }
 
 /** The text that a template writes for a value. */
 export function textOf(value: Value): string {
-  if (value instanceof Undefined) return ''
-  if (value instanceof Stream || value instanceof Fields || isCallable(value))
+  return value instanceof Undefined ? '' : pythonText(value, ownLiteral)
+}
+
+/** Like `repr`. */
+export const literalOf = (value: Value): string => pythonLiteral(value, ownLiteral)
+
+function ownLiteral(value: Value): string | undefined {
+  if (value instanceof Undefined) return 'Undefined'
+  if (value instanceof Markup) return `Markup(${pythonLiteral(value.text)})`
+  if (value instanceof Stream || value instanceof Fields || value instanceof View || isCallable(value))
     throw new Error(
       `a value of type ${typeName(value)} cannot be written as text; a list, with "| list", can`,
     )
-  return pythonText(value)
+  return undefined
 }
 
 /** A text as an argument. */
