@@ -123,6 +123,7 @@ const METHODS: Record<string, Record<string, Entry | typeof internal>> = {
     logits: entry('logits()', { tokens: [Int32Array.of(1)], options: optional }),
     save: entry('save()', { folder: path, options: optional }),
     export: entry('export()', { path, options: [{ format: 'gguf' }] }),
+    checkStart: internal,
     hasChatTemplate: none,
     dispose: none,
     chosen: internal,

@@ -635,4 +635,39 @@ const rows = [
   ),
 ]
 
-export const native = [...optimizers, ...adapters, ...model, ...quantization, ...recomputing, ...rows]
+const boundary = [
+  fault(
+    'native/addon/fields.h',
+    'test/lib/native/boundary.test.ts',
+    'if (!optional || !given.is_absent()) field',
+    'if (!given.is_absent()) field',
+    'a field that is missing has its default',
+    { title: 'createVocabulary' },
+  ),
+  fault(
+    'native/addon/fields.cpp',
+    'test/lib/native/boundary.test.ts',
+    "name_ + '[' + std::to_string(i) + ']'",
+    'name_',
+    'an error does not say which item of a list it is about',
+    { title: 'optimizerStep' },
+  ),
+  fault(
+    'native/addon/values.h',
+    'test/lib/native/boundary.test.ts',
+    'if (!optional || !is_empty(field)) object.Set',
+    'object.Set',
+    'results have fields that nobody asked for',
+    { title: 'what is right' },
+  ),
+]
+
+export const native = [
+  ...optimizers,
+  ...adapters,
+  ...model,
+  ...quantization,
+  ...recomputing,
+  ...rows,
+  ...boundary,
+]
