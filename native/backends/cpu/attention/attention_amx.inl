@@ -27,63 +27,56 @@ struct TileRegion {
   ~TileRegion() { _tile_release(); }
 };
 
-/// c (+)= a b for kBlocks x 2 tiles; b holds words of two values [step * 16 rows][16 lanes per tile].
-template <int kBlocks>
+/// c (+)= a b for kBlocks x kLanes tiles; b holds words of two values [step * 16 rows][16 lanes per tile].
+template <int kBlocks, int kLanes>
 static void tile_block(int64_t steps, const TileRows& a, const float* b, int64_t b_row, float* c, int64_t c_row,
                        bool accumulate) {
   const int64_t b_bytes = b_row * 4, c_bytes = c_row * 4;
   asm volatile("" ::: "memory");  // the tile intrinsics do not tell the compiler what they read and write
   if (accumulate) {
     _tile_loadd(0, c, c_bytes);
-    _tile_loadd(1, c + 16, c_bytes);
-    if constexpr (kBlocks == 2) {
-      _tile_loadd(2, c + 16 * c_row, c_bytes);
-      _tile_loadd(3, c + 16 * c_row + 16, c_bytes);
-    }
+    if constexpr (kLanes == 2) _tile_loadd(1, c + 16, c_bytes);
+    if constexpr (kBlocks == 2) _tile_loadd(2, c + 16 * c_row, c_bytes);
+    if constexpr (kBlocks == 2 && kLanes == 2) _tile_loadd(3, c + 16 * c_row + 16, c_bytes);
   } else {
     _tile_zero(0);
-    _tile_zero(1);
-    if constexpr (kBlocks == 2) {
-      _tile_zero(2);
-      _tile_zero(3);
-    }
+    if constexpr (kLanes == 2) _tile_zero(1);
+    if constexpr (kBlocks == 2) _tile_zero(2);
+    if constexpr (kBlocks == 2 && kLanes == 2) _tile_zero(3);
   }
   const std::byte* rows = a.data;
   for (int64_t step = 0; step < steps; ++step) {
     _tile_loadd(6, b, b_bytes);
     _tile_loadd(4, rows, a.row_bytes);
-    _tile_loadd(7, b + 16, b_bytes);
+    if constexpr (kLanes == 2) _tile_loadd(7, b + 16, b_bytes);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kLanes == 2) _tile_dpbf16ps(1, 4, 7);
     if constexpr (kBlocks == 2) {
       _tile_loadd(5, rows + a.block_bytes, a.row_bytes);
       _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+      if constexpr (kLanes == 2) _tile_dpbf16ps(3, 5, 7);
     }
     rows += a.step_bytes;
     b += 16 * b_row;
   }
   _tile_stored(0, c, c_bytes);
-  _tile_stored(1, c + 16, c_bytes);
-  if constexpr (kBlocks == 2) {
-    _tile_stored(2, c + 16 * c_row, c_bytes);
-    _tile_stored(3, c + 16 * c_row + 16, c_bytes);
-  }
+  if constexpr (kLanes == 2) _tile_stored(1, c + 16, c_bytes);
+  if constexpr (kBlocks == 2) _tile_stored(2, c + 16 * c_row, c_bytes);
+  if constexpr (kBlocks == 2 && kLanes == 2) _tile_stored(3, c + 16 * c_row + 16, c_bytes);
   asm volatile("" ::: "memory");
 }
 
-/// c[16 blocks][lanes] (+)= a b, with `lanes` a multiple of 32 and 32 `steps` products per element.
+/// c[16 blocks][lanes] (+)= a b, with `lanes` a multiple of 16 and 32 `steps` products per element.
 static void tile_multiply(int64_t blocks, int64_t lanes, int64_t steps, const TileRows& a, const float* b,
                           int64_t b_row, float* c, int64_t c_row, bool accumulate) {
   for (int64_t n = 0; n < lanes; n += 32) {
+    const bool both = lanes - n >= 32;
     for (int64_t block = 0; block < blocks; block += 2) {
       const TileRows part = {a.data + block * a.block_bytes, a.row_bytes, a.block_bytes, a.step_bytes};
       float* to = c + block * 16 * c_row + n;
-      if (blocks - block >= 2) {
-        tile_block<2>(steps, part, b + n, b_row, to, c_row, accumulate);
-      } else {
-        tile_block<1>(steps, part, b + n, b_row, to, c_row, accumulate);
-      }
+      const auto multiply = blocks - block >= 2 ? (both ? tile_block<2, 2> : tile_block<2, 1>)
+                                                : (both ? tile_block<1, 2> : tile_block<1, 1>);
+      multiply(steps, part, b + n, b_row, to, c_row, accumulate);
     }
   }
 }
@@ -184,7 +177,7 @@ static LOWRANK_INLINE void prefetch(const std::byte* data, int64_t bytes) {
 static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequence, int64_t tile, int64_t head,
                              const Attention& of, const Transposed& v_transposed, std::byte* workspace) {
   const int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
-  const int64_t i0 = tile * kTile, count = std::min(kTile, sequence.queries - i0), lanes = round_up(count, 32);
+  const int64_t i0 = tile * kTile, count = std::min(kTile, sequence.queries - i0);
   Carver carver{workspace};
   float* queries = carver.take(head_tile_bytes(d) / 2);
   auto* k_copy = reinterpret_cast<Bf16*>(carver.take(head_tile_bytes(d) / 2));
@@ -207,15 +200,16 @@ static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequen
     const TileRows v_tile = v_transposed.tile(shape, sequence, of.v, kv_head, j0, v_copy);
     prefetch(v_tile.data, round_up(keys, 32) / 32 * d * 64);
     // half a tile of queries at a time: scores, then probabilities over them, stay in L1 with both operands
-    for (int64_t lane = 0; lane < lanes; lane += 32) {
+    for (int64_t lane = 0; lane < count; lane += 32) {
       const int64_t seen = keys_seen(shape, sequence, i0 + lane, std::min(lane + 32, count) - lane, j0, keys);
       if (seen == 0) continue;
-      const int64_t steps = round_up(seen, 32) / 32;
-      tile_multiply(round_up(seen, 16) / 16, 32, d / 32, k_tile, queries + lane, kTile, scores, kTile, false);
-      mask_scores(scores, seen, 32 / W, j0 - sequence.offset - i0 - lane, shape.window);
-      soften<PairScheme>(scores, seen, 32 / W, shape.scale * kLog2E, top + lane, total + lane, sums + lane, d, scores);
+      const int64_t steps = round_up(seen, 32) / 32, lanes = std::min<int64_t>(round_up(count - lane, W), 32);
+      tile_multiply(round_up(seen, 16) / 16, lanes, d / 32, k_tile, queries + lane, kTile, scores, kTile, false);
+      mask_scores(scores, seen, lanes / W, j0 - sequence.offset - i0 - lane, shape.window);
+      soften<PairScheme>(scores, seen, lanes / W, shape.scale * kLog2E, top + lane, total + lane, sums + lane, d,
+                         scores);
       clear_rows(scores, kTile * 4, (seen + 1) / 2, steps * 16);
-      tile_multiply(d / 16, 32, steps, v_tile, scores, kTile, sums + lane, kTile, true);
+      tile_multiply(d / 16, lanes, steps, v_tile, scores, kTile, sums + lane, kTile, true);
     }
   }
   finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<Bf16>(of.out, sequence.q0 + i0) + head * d,
