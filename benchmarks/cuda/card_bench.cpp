@@ -105,7 +105,7 @@ class TimedDevice final : public Device {
       const KernelCounts& work = counts_.counts.kernels.at(name);
       std::printf("%-24s %9lld %9.2f %6.1f%% %11.1f %9.0f\n", std::string(name).c_str(),
                   static_cast<long long>(work.launches), 1e3 * seconds, 100 * seconds / all,
-                  2 * work.multiply_adds / seconds / 1e12, static_cast<double>(work.bytes) / seconds / 1e9);
+                  2 * work.multiply_adds / seconds / 1e12, static_cast<double>(work.bytes_moved) / seconds / 1e9);
     }
     std::printf("%-24s %9s %9.2f\n", "all", "", 1e3 * all);
   }

@@ -5,10 +5,7 @@
 
 #include "adapters/adapter.h"
 #include "addon/fields.h"
-#include "device/null.h"
-#include "optim/ranks.h"
 #include "runtime/dry_run.h"
-#include "runtime/sampling.h"
 #include "runtime/session.h"
 
 namespace lowrank::addon {
