@@ -3,12 +3,14 @@
  * trains, asks the held-out rows, compares, and ends with the lines of code to change. Repeated, it goes on.
  */
 import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { relative, resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import { shellWord } from '../core/system.js'
 import { writeFileWhole } from '../io/atomic.js'
+import { checkItems, type Grader, rewardBy } from '../serve/index.js'
 import { isPrivate } from '../strategies/index.js'
 import { taskRules } from '../tasks/index.js'
 import { listCheckpoints } from '../train/checkpoints/checkpoint-folder.js'
@@ -27,6 +29,7 @@ import { isScreen } from './live-lines.js'
 import { askBoth, checkCalls } from './migrate/asking.js'
 import { conclude } from './migrate/conclusion.js'
 import { hashOfFile, MigrationFolder, type Settings } from './migrate/folder.js'
+import { readGrader, rewardConfig } from './migrate/grading.js'
 import { type OldAnswers, readOldAnswers } from './migrate/old-answers.js'
 import { requestsOf } from './migrate/requests.js'
 import { linesOf, type Split, splitFile } from './migrate/split.js'
@@ -42,6 +45,7 @@ interface Options {
   model?: string
   oldModel: string
   answers?: string
+  grader?: string
   output: string
   heldOut?: number
   seed: number
@@ -61,6 +65,10 @@ export function configure(command: Command): void {
     '--answers <file>',
     "the old model's answers to the held-out rows: the output of a batch, or JSON Lines",
   )
+  command.option(
+    '--grader <file>',
+    "rows of reinforcement: the grader of their answers, OpenAI's object in a JSON file",
+  )
   command.option('--old-model <name>', 'the model of the questions in requests.jsonl', 'gpt-4o-mini')
   command.option('--output <folder>', 'folder of the migration', 'lowrank-migrate')
   command.option(
@@ -79,6 +87,7 @@ export function configure(command: Command): void {
     'lowrank migrate train.jsonl --prepare --old-model ft:gpt-4o-mini-2024-07-18:acme::9xYz',
     'lowrank migrate train.jsonl --model models/SmolLM2-135M-Instruct --answers batch_output.jsonl',
     'lowrank migrate train.jsonl --strategy dora --set num_train_epochs=5',
+    'lowrank migrate prompts.jsonl --grader grader.json',
   ])
   command.action(async (file: string, options: Options) => {
     const output = new Output(options.json ?? false)
@@ -99,39 +108,45 @@ async function migrated(
   output: Output,
   interruption: Interruption,
 ): Promise<void> {
+  const grader = options.grader === undefined ? undefined : await readGrader(options.grader)
   const settings = await settingsOf(file, options)
   const folder = await MigrationFolder.open(resolve(options.output), settings, options.force ?? false)
   const lock = await lockRun(folder.path)
   try {
     const { signal } = interruption
+    if (grader !== undefined) await checkItems(file, grader)
     const split = folder.split ?? (await begun(file, options, settings, folder, output))
     await writeParts(file, options, split, folder)
     noteSplit(split, folder, output)
     // Read before anything that takes long, so that a mistake in the file is seen at once.
     const old = await oldAnswers(options, split)
     noteOld(old, split, output)
-    const config = await configFor(options, folder, output)
+    const config = await configFor(options, split, folder, output)
     const { peakBytes, seconds } = await planShown(config, folder, output)
     if (options.prepare) {
       output.text(`The questions for the old model are in ${shortPath(folder.at('requests'))}.`)
       return
     }
-    await trained(config, { split, folder, options, interruption }, output)
+    await trained(config, { split, folder, options, interruption, grader }, output)
     interruption.promise = 'Stopping.'
     const saved = await askBoth(config, { rows: split.heldOut, folder, signal }, output)
     const plan = { peakBytes, seconds }
-    await conclude({ file, config, folder, split, saved, old, plan, oldModel: options.oldModel }, output)
+    await conclude(
+      { file, config, folder, split, saved, old, plan, grader, oldModel: options.oldModel },
+      output,
+    )
   } finally {
     lock.release()
   }
 }
 
 async function settingsOf(file: string, options: Options): Promise<Settings> {
-  const { config, model, strategy, set = [], seed, heldOut } = options
+  const { grader, config, model, strategy, set = [], seed, heldOut } = options
   if (config !== undefined && strategy !== undefined)
     throw new UsageError('pass either --config or --strategy; a config has a strategy.')
   return {
     data: await hashOfFile(file),
+    grader: grader === undefined ? null : await hashOfFile(grader),
     config: config === undefined ? null : await hashOfFile(config),
     ...{ model: model ?? null, strategy: strategy ?? null, set, seed, held_out: heldOut ?? null },
   }
@@ -140,13 +155,15 @@ async function settingsOf(file: string, options: Options): Promise<Settings> {
 /** Splits the data; a later call writes files that this one could not. */
 async function begun(
   file: string,
-  { seed, heldOut }: Options,
+  { seed, heldOut, grader }: Options,
   settings: Settings,
   folder: MigrationFolder,
   output: Output,
 ): Promise<Split> {
   const count = heldOut === undefined ? {} : { count: heldOut }
-  const split = await shown(output, 'Reading', () => splitFile(file, { seed, ...count }))
+  const split = await shown(output, 'Reading', () =>
+    splitFile(file, { seed, graded: grader !== undefined, ...count }),
+  )
   await folder.begin(file, settings, split)
   return split
 }
@@ -154,10 +171,11 @@ async function begun(
 /** The parts of the data as files, and the questions for the old model. */
 async function writeParts(
   file: string,
-  { oldModel }: Options,
+  { oldModel, grader }: Options,
   split: Split,
   folder: MigrationFolder,
 ): Promise<void> {
+  if (grader !== undefined) await writeFileWhole(folder.at('grader'), await readFile(grader))
   if (!existsSync(folder.at('train')))
     await writeFileWhole(folder.at('train'), await linesOf(file, split.train))
   if (!existsSync(folder.at('heldOut')))
@@ -193,17 +211,25 @@ function noteOld(old: OldAnswers | undefined, { heldOut }: Split, output: Output
 }
 
 /** The config of the run: that of the user, or one for the data as `lowrank init` writes it. */
-async function configFor(options: Options, folder: MigrationFolder, output: Output): Promise<RunConfig> {
+async function configFor(
+  options: Options,
+  split: Split,
+  folder: MigrationFolder,
+  output: Output,
+): Promise<RunConfig> {
   const data = folder.at('train')
   const own = options.config !== undefined
   if (!own && !existsSync(folder.at('config'))) {
     const model = await modelFor(options.model)
-    const survey = await surveyed(data, { columns: {} }, model, options.model !== undefined, output)
-    const name = fromFolder(model.name, folder.path)
-    await writeFileWhole(
-      folder.at('config'),
-      configOf(survey, { ...model, name }, data, folder.path, folder.name),
-    )
+    const named = { ...model, name: fromFolder(model.name, folder.path) }
+    const text =
+      options.grader === undefined
+        ? configOf(
+            await surveyed(data, { columns: {} }, model, options.model !== undefined, output),
+            ...([named, data, folder.path, folder.name] as const),
+          )
+        : rewardConfig(named, data, folder.path, folder.name, split.train.length)
+    await writeFileWhole(folder.at('config'), text)
   }
   const config = await loadConfig(
     own ? (options.config as string) : folder.at('config'),
@@ -215,6 +241,12 @@ async function configFor(options: Options, folder: MigrationFolder, output: Outp
       taskRules(config.task).classes
         ? `the task of the config is ${config.task}, whose model writes no answers; use causal_lm, dpo, or orpo.`
         : 'the strategy of the config trains on private rows, and the page would show them; use another strategy.',
+    )
+  if (taskRules(config.task).samplesAnswers !== (options.grader !== undefined))
+    throw new UsageError(
+      options.grader === undefined
+        ? `the task of the config is ${config.task}, which learns from scores of answers; give their grader with --grader.`
+        : `the task of the config is ${config.task}, which asks no grader; use grpo, or leave out --grader.`,
     )
   // Held-out rows are asked in place of samples.
   return { ...config, sampleRows: 0 }
@@ -264,12 +296,13 @@ interface Training {
   folder: MigrationFolder
   options: Options
   interruption: Interruption
+  grader: Grader | undefined
 }
 
 /** Trains, unless an earlier call has; one that was interrupted goes on from its last checkpoint. */
 async function trained(
   config: RunConfig,
-  { split, folder, options, interruption }: Training,
+  { split, folder, options, interruption, grader }: Training,
   output: Output,
 ): Promise<void> {
   const { runDir } = folder
@@ -287,7 +320,10 @@ async function trained(
   const call = callOf(options, folder)
   await train(
     config,
-    { checkpoint, force, call, interruption, live: undefined, ranks: Processes.alone() },
+    {
+      ...{ checkpoint, force, call, interruption, live: undefined, ranks: Processes.alone() },
+      ...(grader === undefined ? {} : { rewardFunctions: rewardBy(grader) }),
+    },
     output,
   )
 }

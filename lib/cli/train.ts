@@ -13,6 +13,7 @@ import { addon } from '../native/addon.js'
 import { remarksForOthers } from '../peft/other-programs.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
+import type { Rewards } from '../tasks/rewards.js'
 import type { Resumable } from '../train/checkpoints/checkpoint-folder.js'
 import { resumedStrategy } from '../train/checkpoints/state-file.js'
 import { loadConfig, loadQuantization, type RunConfig, trainOptions } from '../train/config/config.js'
@@ -163,6 +164,8 @@ export interface Call {
   force: boolean
   /** The config and its overrides, as on a command line. */
   call: string
+  /** Rewards in place of those of the config. */
+  rewardFunctions?: Rewards
   interruption: Pick<Interruption, 'signal' | 'promise'>
   live: Pick<LiveRun, 'begin'> | undefined
   ranks: Processes
@@ -171,7 +174,7 @@ export interface Call {
 /** Trains, showing progress; `lowrank mcp` has jobs do the same. */
 export async function train(
   given: RunConfig,
-  { checkpoint, force, call, interruption, live, ranks }: Call,
+  { checkpoint, force, call, rewardFunctions, interruption, live, ranks }: Call,
   output: Output,
 ): Promise<void> {
   const { signal } = interruption
@@ -208,6 +211,7 @@ export async function train(
     const { sampleRows, report, reportTo } = config
     const asked = {
       ...trainOptions(config),
+      ...(rewardFunctions === undefined ? {} : { rewardFunctions }),
       ...{ learningRate, evalDataset, evalFraction, outputDir, force, resume: checkpoint?.path ?? false },
       ...{
         sampleRows,
@@ -233,7 +237,11 @@ export async function train(
     noteHeldOut(config, output)
     output.note(`Reading ${[dataset.path].flat().join(', ')}`)
     progress = new TrainProgress(output, plannedOn(model, run), nodeBytes, titleOf(config, model))
-    const used = pinned({ ...config, ...run.options, strategy }, model)
+    // A config names rewards; a run may have functions in their place.
+    const used = pinned(
+      { ...config, ...run.options, strategy, rewardFunctions: config.rewardFunctions },
+      model,
+    )
     const done = await follow(run, used, output, progress, reading, signal, live, ranks).catch(
       (error: unknown) => {
         throw error === signal.reason || ranks.isStop(error) ? stopped(run, call) : error

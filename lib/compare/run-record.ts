@@ -73,7 +73,8 @@ function readLog(path: string, text: string): Logged {
     // If a step was repeated after a resume, the last value wins.
     if (event.event === 'step') losses.set(event.step, event.loss)
     if (event.event === 'eval') {
-      const { step, loss, exact_match } = event
+      const { step, loss: told, exact_match } = event
+      const loss = told ?? Number.NaN
       evaluations.set(step, { step, loss, ...(exact_match === undefined ? {} : { exact_match }) })
     }
     if (event.event === 'done') {

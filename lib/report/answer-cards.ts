@@ -38,16 +38,20 @@ export function classifiedCards(
   return `<div class="cards">${cards.join('')}</div>`
 }
 
-/** Rows as several models answer them. A model without an answer is left out. */
+/** Rows as several models answer them. A model without an answer is left out. Without an expected one, answers have scores. */
 export function answeredCards(
   rows: readonly {
     prompt: string
-    expected: string
-    answers: readonly { label: string; text: string | null }[]
+    expected?: string
+    answers: readonly { label: string; text: string | null; score?: number | null }[]
   }[],
 ): string {
   const cards = rows.map(({ prompt, expected, answers }) => {
-    const given = answers.flatMap(({ label, text }) => (text === null ? [] : { label, text }))
+    const given = answers.flatMap(({ text, ...one }) => (text === null ? [] : { ...one, text }))
+    if (expected === undefined) {
+      const scored = given.map(({ label, text, score }) => scoredHtml(escaped(label), text, score ?? 0))
+      return card(prompt, scored, { expected, tools: undefined, cut: false })
+    }
     const shown = given.map(({ label, text }) => answerHtml(escaped(label), text, expected))
     const right = given.some(({ text }) => isRight(text, expected))
     return card(prompt, shown, { expected: right ? undefined : expected, tools: undefined, cut: false })
@@ -97,6 +101,10 @@ function answerHtml(title: string, text: string, expected: string): string {
   const code = /^\s*[[{<]|```/.test(expected) ? ' code' : ''
   const shown = right ? escaped(shortened(text)) : differences(text, expected)
   return `<div><h3>${title} ${verdict(right)}</h3><p class="answer${code}" dir="auto">${shown}</p></div>`
+}
+
+function scoredHtml(title: string, text: string, score: number): string {
+  return `<div><h3>${title} <span class="quiet">${score.toFixed(3)}</span></h3><p class="answer" dir="auto">${escaped(shortened(text))}</p></div>`
 }
 
 function verdict(right: boolean): string {

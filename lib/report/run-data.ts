@@ -40,8 +40,11 @@ export interface StepColumns {
 
 /** An evaluation, with its loss and other metrics. */
 export interface RunPageEvaluation
-  extends Pick<Line<'eval'>, 'step' | 'loss' | 'scores'>,
-    Partial<Record<Measure, number | undefined>> {}
+  extends Pick<Line<'eval'>, 'step' | 'scores'>,
+    Partial<Record<Measure, number | undefined>> {
+  /** NaN where the held-out rows are prompts without answers. */
+  loss: number
+}
 
 export interface RunPageData {
   state: RunState
@@ -99,7 +102,7 @@ export function addLine(run: RunPageData, line: MetricsLine): void {
       break
     case 'eval': {
       const { confusion_matrix: matrix, ...evaluation } = line
-      run.evaluations.push(untimed(evaluation))
+      run.evaluations.push({ ...untimed(evaluation), loss: evaluation.loss ?? Number.NaN })
       if (matrix !== undefined) run.confusions.push({ step: line.step, matrix })
       break
     }

@@ -60,19 +60,22 @@ const migrated = () =>
   migratePage({
     ...{ title: NAME, model: NAME, method: 'lora', plan: { peakBytes: 1 << 30, seconds: 90 } },
     counts: { rows: 100, repeated: 3, train: 77, heldOut: 20 },
-    models: ['Base model', 'Tuned model', 'Old model'].map((label, index) => ({
-      ...{ label, answered: index < 2 ? 20 : 0, exact: share, normalized: share, f1: 0.4 },
-    })),
-    pairs: [
-      { first: 'Base model', second: 'Tuned model', rows: 20, exact: difference, normalized: difference },
-      {
-        first: 'Tuned model',
-        second: 'Old model',
-        rows: 0,
-        exact: { ...difference, p: 1e-9 },
-        normalized: difference,
-      },
-    ],
+    compared: {
+      by: 'right answers',
+      models: ['Base model', 'Tuned model', 'Old model'].map((label, index) => ({
+        ...{ label, answered: index < 2 ? 20 : 0, exact: share, normalized: share, f1: 0.4 },
+      })),
+      pairs: [
+        { first: 'Base model', second: 'Tuned model', rows: 20, exact: difference, normalized: difference },
+        {
+          first: 'Tuned model',
+          second: 'Old model',
+          rows: 0,
+          exact: { ...difference, p: 1e-9 },
+          normalized: difference,
+        },
+      ],
+    },
     rows: [
       {
         ...{ prompt: 'x'.repeat(400), expected: '<b>So.</b>' },
@@ -87,10 +90,41 @@ const migrated = () =>
     remarks: ['Result files are plain <CSV>.'],
   })
 
+const graded = () =>
+  migratePage({
+    ...{ title: NAME, model: NAME, method: 'lora', plan: { peakBytes: 1 << 30, seconds: null } },
+    counts: { rows: 100, repeated: 0, train: 80, heldOut: 20 },
+    compared: {
+      by: 'scores',
+      models: [
+        { label: 'Base model', answered: 20, mean: -0.5, interval: [-1.25, 0.25] },
+        { label: 'Tuned model', answered: 20, mean: 1.75, interval: [1.5, 2] },
+        { label: 'Old model', answered: 0, mean: 0, interval: null },
+      ],
+      pairs: [
+        { first: 'Base model', second: 'Tuned model', rows: 20, mean: 2.25, interval: [2, 2.5], p: 1e-9 },
+        { first: 'Tuned model', second: 'Old model', rows: 0, mean: 0, interval: null, p: 1 },
+      ],
+    },
+    rows: [
+      {
+        prompt: 'x'.repeat(400),
+        answers: [
+          { label: 'Base model', text: '<script>1</script>', score: -1 },
+          { label: 'Tuned model', text: '<b>So.</b>', score: 0.5 },
+          { label: 'Old model', text: null },
+        ],
+      },
+    ],
+    change: [`npx lowrank serve ${NAME}/config.yaml --port 8000`, "baseURL: 'x',", 'apiKey: y,', 'model: z,'],
+    remarks: [],
+  })
+
 const PAGES = [
   ['report.html', report],
   ['compare.html', () => pageOf(compared(), NAME)],
   ['the page of a migration', migrated],
+  ['the page of a migration with a grader', graded],
 ] as const
 
 test.each(

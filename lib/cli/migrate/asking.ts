@@ -2,6 +2,7 @@
 import type { Model } from '../../model/model.js'
 import { writtenAnswer } from '../../serve/index.js'
 import { rulesOf } from '../../strategies/index.js'
+import { taskRules } from '../../tasks/index.js'
 import { pythonJson } from '../../tokenizer/python-text.js'
 import { generateSchema, generateText, lastOf } from '../../train/answers/generate.js'
 import { loadQuantization, type RunConfig } from '../../train/config/config.js'
@@ -53,7 +54,7 @@ export async function askBoth(config: RunConfig, asked: Asked, output: Output): 
     if (!isModel) await tuned.loadAdapter(config.outputDir, { signal })
     const adapters = tuned.adapters.map(({ state }) => ({ state, weight: 1, rank: null }))
     const formats = formatsOf(tuned.base, adapters)
-    const limit = await tokenLimit(tuned, rows)
+    const limit = await tokenLimit(config, tuned, rows)
     const ask = (by: SavedAnswer['by'], base: BaseModel, acting: readonly ActiveAdapter[]) =>
       shown(output, `Asking the ${by} model`, (line) =>
         askRows(by, { base, adapters: acting, formats, limit }, { ...asked, line }),
@@ -88,8 +89,13 @@ function loaded(config: RunConfig, path: string, output: Output, signal: AbortSi
   )
 }
 
-/** Tokens for the longest expected answer, and some more. */
-async function tokenLimit({ tokenizer }: Model, rows: readonly HeldOutRow[]): Promise<number> {
+/** Tokens for the longest expected answer, and some more; for sampled answers, what the run allows. */
+async function tokenLimit(
+  { task, maxCompletionLength, maxSeqLength }: RunConfig,
+  { tokenizer }: Model,
+  rows: readonly HeldOutRow[],
+): Promise<number> {
+  if (taskRules(task).samplesAnswers) return maxCompletionLength ?? maxSeqLength
   let longest = 0
   for (const { expected } of rows) longest = Math.max(longest, (await tokenizer.encode(expected)).length)
   return longest + SLACK_TOKENS

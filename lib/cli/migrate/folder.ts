@@ -17,6 +17,8 @@ import type { Split } from './split.js'
 export interface Settings {
   /** SHA-256 of the data. */
   data: string
+  /** SHA-256 of the grader; null without one. */
+  grader: string | null
   /** SHA-256 of the config; null for the one that migrate writes. */
   config: string | null
   /** null: the usual model. */
@@ -53,6 +55,7 @@ const FILES = {
   heldOut: 'held-out.jsonl',
   requests: 'requests.jsonl',
   config: 'run.yaml',
+  grader: 'grader.json',
   results: 'results.json',
   page: 'report.html',
 }
@@ -144,6 +147,7 @@ async function removeOld(path: string, { name }: State): Promise<void> {
 
 const WORDS: Record<keyof Settings, string> = {
   data: 'content of its data',
+  grader: '--grader',
   config: '--config',
   model: '--model',
   strategy: '--strategy',

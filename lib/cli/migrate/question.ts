@@ -15,7 +15,14 @@ export interface RowQuestion {
   /** The turns before the answer; or the prompt of a row without turns. */
   prompt: readonly ChatMessage[] | string
   tools?: readonly Tool[]
+  /** Empty for a prompt alone. */
   expected: string
+}
+
+/** A prompt whose answers a grader scores. */
+export interface GradedQuestion extends RowQuestion {
+  /** What the grader sees of the row. */
+  item: Readonly<Record<string, unknown>>
 }
 
 /**
@@ -36,6 +43,26 @@ export function questionOf(row: DatasetRow): RowQuestion | undefined {
     ...(tools === undefined ? {} : { tools: asPlain(tools) as Tool[] }),
     expected: answerText(asPlain(messages[at])),
   }
+}
+
+/**
+ * A row of reinforcement: a prompt that ends with the user, or a row with an answer, which is a prompt without it.
+ * @throws {DataError} for a preference
+ */
+export function gradedQuestionOf(row: DatasetRow): GradedQuestion | undefined {
+  if ('chosen' in row)
+    throw rowError(row, 'the row is a pair of answers, whose comparison needs no grader; leave out --grader')
+  const item = JSON.parse(row.item ?? '{}') as GradedQuestion['item']
+  if ('messages' in row && row.messages.at(-1)?.role !== 'assistant') {
+    const { messages, tools } = row
+    return {
+      prompt: asPlain(messages.map(asPrompt)) as ChatMessage[],
+      ...(tools === undefined ? {} : { tools: asPlain(tools) as Tool[] }),
+      ...{ expected: '', item },
+    }
+  }
+  const question = questionOf(row)
+  return question && { ...question, item }
 }
 
 /** Every prompt that a row trains an answer to, the last one last. */
@@ -69,7 +96,7 @@ function lastAnswer(row: MessagesRow): number {
   throw rowError(
     row,
     role === 'user'
-      ? 'the chat ends with the user, as rows of reinforcement do, and has no answer to learn; migrate reads supervised and preference rows'
+      ? 'the chat ends with the user, as rows of reinforcement do, and has no answer to learn; give the grader of its answers with --grader FILE'
       : 'the chat has no answer with a weight of 1',
   )
 }

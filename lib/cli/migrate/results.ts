@@ -11,19 +11,20 @@ import type { HeldOutRow } from './split.js'
 type Comparison = z.infer<z.ZodObject<typeof comparisonShape>>
 export type ModelName = z.infer<typeof modelName>
 
+/** The answer of a model; null where it gave none. */
+export interface RowAnswer {
+  model: ModelName
+  text: string | null
+  cut?: boolean
+}
+
 /** A held-out row with its answers. */
 export interface ResultRow {
   /** As in requests.jsonl. */
   id: string
   prompt: string
   expected: string
-  answers: {
-    model: ModelName
-    text: string | null
-    cut?: boolean
-    exact: boolean | null
-    normalized: boolean | null
-  }[]
+  answers: (RowAnswer & { exact: boolean | null; normalized: boolean | null })[]
 }
 
 export interface MigrationResults extends Comparison {
@@ -36,16 +37,12 @@ export function resultsOf(
   saved: readonly SavedAnswer[],
   old: OldAnswers | undefined,
 ): MigrationResults {
-  const names: ModelName[] = ['base', 'tuned', ...(old === undefined ? [] : (['old'] as const))]
-  const answers = rows.map(({ row }, index) =>
-    names.map((name) =>
-      name === 'old' ? { text: old?.answers[index] ?? null } : answerBy(name, row, saved),
-    ),
-  )
+  const names = namesOf(old)
+  const answers = rows.map((row, index) => answersOf(names, row, index, saved, old))
   const { scores, pairs, right } = compareAnswers(
     rows.map(({ expected }, index) => ({
       expected,
-      answers: (answers[index] as { text: string | null }[]).map(({ text }) => text),
+      answers: (answers[index] as RowAnswer[]).map(({ text }) => text),
     })),
     names.length,
   )
@@ -56,14 +53,38 @@ export function resultsOf(
       ...{ first: names[first] as ModelName, second: names[second] as ModelName, rows: both },
       ...{ exact: inFile(exact), normalized: inFile(normalized) },
     })),
-    rows: rows.map(({ row, prompt, expected }, index) => ({
-      ...{ id: rowId(row), prompt: promptText(prompt), expected },
-      answers: names.map((model, at) => ({
-        ...{ model, ...(answers[index]?.[at] ?? { text: null }) },
+    rows: rows.map((row, index) => ({
+      ...shownRow(row),
+      answers: (answers[index] as RowAnswer[]).map((answer, at) => ({
+        ...answer,
         ...{ exact: judged('exact', index, at), normalized: judged('normalized', index, at) },
       })),
     })),
   }
+}
+
+/** The models of a migration. */
+export function namesOf(old: OldAnswers | undefined): ModelName[] {
+  return ['base', 'tuned', ...(old === undefined ? [] : (['old'] as const))]
+}
+
+/** The answers of the models to a held-out row. @param index of the row among them */
+export function answersOf(
+  names: readonly ModelName[],
+  { row }: HeldOutRow,
+  index: number,
+  saved: readonly SavedAnswer[],
+  old: OldAnswers | undefined,
+): RowAnswer[] {
+  return names.map((model) => ({
+    model,
+    ...(model === 'old' ? { text: old?.answers[index] ?? null } : answerBy(model, row, saved)),
+  }))
+}
+
+/** A row for people. */
+export function shownRow({ row, prompt, expected }: HeldOutRow): Omit<ResultRow, 'answers'> {
+  return { id: rowId(row), prompt: promptText(prompt), expected }
 }
 
 function answerBy(name: SavedAnswer['by'], row: number, saved: readonly SavedAnswer[]) {

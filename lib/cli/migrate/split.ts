@@ -6,16 +6,24 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { ConfigError } from '../../core/errors.js'
 import { isRecord } from '../../core/schema-shape.js'
-import { type DatasetForm, openDataset, rawRows } from '../../data/dataset.js'
+import { type DatasetForm, type DatasetRow, openDataset, rawRows } from '../../data/dataset.js'
 import { noRows } from '../../data/encode-dataset.js'
 import { recognized } from '../../data/forms/index.js'
 import { pythonJson } from '../../tokenizer/python-text.js'
-import { questionOf, type RowQuestion, trainedPrompts } from './question.js'
+import {
+  type GradedQuestion,
+  gradedQuestionOf,
+  questionOf,
+  type RowQuestion,
+  trainedPrompts,
+} from './question.js'
 
 /** A held-out row. */
 export interface HeldOutRow extends RowQuestion {
   /** Its number among the rows of the data, from 1. */
   row: number
+  /** With a grader, what it sees of the row. */
+  item?: GradedQuestion['item']
 }
 
 export interface Split {
@@ -34,6 +42,8 @@ export interface SplitOptions {
   seed: number
   /** Most rows to hold out. Default: a fifth of the distinct rows, at most 100. */
   count?: number
+  /** True for prompts whose answers a grader scores. Default false. */
+  graded?: boolean
 }
 
 /** A row, as its hashes. */
@@ -51,15 +61,15 @@ const MOST_HELD_OUT = 100
  * @throws {DataError} for a row that cannot be migrated, naming it
  * @throws {ConfigError} when no row can be held out, or none would be left
  */
-export async function splitFile(path: string, { seed, count }: SplitOptions): Promise<Split> {
+export async function splitFile(path: string, { seed, count, graded = false }: SplitOptions): Promise<Split> {
   const seen = new Set<string>()
   const kept: Hashed[] = []
   let rows = 0
-  for await (const row of openDataset(path, await formOf(path))) {
+  for await (const row of openDataset(path, { ...(await formOf(path)), asPrompts: graded })) {
     rows++
     const { path: _, line, ...content } = row
-    const question = questionOf(row)
-    const prompts = trainedPrompts(row).map(hashOf)
+    const question = graded ? gradedQuestionOf(row) : questionOf(row)
+    const prompts = promptsOf(row, question, graded).map(hashOf)
     const hash = hashOf(content)
     if (seen.has(hash)) continue
     seen.add(hash)
@@ -80,6 +90,13 @@ export async function splitFile(path: string, { seed, count }: SplitOptions): Pr
     heldOutLines: held.map(({ line }) => line),
     heldOut: held.map(({ row, question }) => ({ row, ...(question as RowQuestion) })),
   }
+}
+
+/** What a row trains answers to, the question of the row last. */
+function promptsOf(row: DatasetRow, question: RowQuestion | undefined, graded: boolean): unknown[] {
+  return graded
+    ? [question === undefined ? row : [question.prompt, question.tools ?? null]]
+    : trainedPrompts(row)
 }
 
 /** How rows are read; those of preferences have to be asked for. */

@@ -40,6 +40,33 @@ export const comparisonShape = {
     .describe('Every two of them'),
 }
 
+const interval = z.tuple([z.number(), z.number()]).nullable()
+/** The same of models whose answers a grader scores. */
+const scoredShape = {
+  models: z
+    .array(
+      z.object({
+        name: modelName,
+        answered: count.describe('Held-out rows with an answer'),
+        mean: z.number().describe('Mean score'),
+        interval: interval.describe('Its 95 % interval, by Student’s t'),
+      }),
+    )
+    .describe('The base, the tuned model, and, with --answers, the old one'),
+  pairs: z
+    .array(
+      z.object({
+        first: modelName,
+        second: modelName,
+        rows: count.describe('Rows that both answered'),
+        mean: z.number().describe('Mean of the scores of the second minus those of the first'),
+        interval: interval.describe('Its 95 % interval, by Student’s t'),
+        p: z.number().describe('p of Student’s paired t-test, of these models on these rows'),
+      }),
+    )
+    .describe('Every two of them'),
+}
+
 const splitEvent = z
   .object({
     event: z.literal('split'),
@@ -62,21 +89,26 @@ const plannedEvent = z
   })
   .describe('What training will take, before it begins')
 
+const endShape = {
+  results: z.string().describe('Path of results.json'),
+  page: z.string().describe('Path of report.html'),
+  change: z
+    .array(z.string())
+    .describe('The command that serves the tuned model, then the lines of code to change'),
+}
+
 const migratedEvent = z
-  .object({
-    event: z.literal('migrated'),
-    results: z.string().describe('Path of results.json'),
-    page: z.string().describe('Path of report.html'),
-    ...comparisonShape,
-    change: z
-      .array(z.string())
-      .describe('The command that serves the tuned model, then the lines of code to change'),
-  })
+  .object({ event: z.literal('migrated'), ...endShape, ...comparisonShape })
   .describe('The held-out rows are answered and compared; comes last')
+
+const gradedEvent = z
+  .object({ event: z.literal('graded'), ...endShape, ...scoredShape })
+  .describe('With --grader, the answers to the held-out rows are scored and compared; comes last')
 
 export const printed = z.discriminatedUnion('event', [
   ...trainPrinted.options,
   splitEvent,
   plannedEvent,
   migratedEvent,
+  gradedEvent,
 ])

@@ -251,8 +251,15 @@ export const trainEvents = [
       event: z.literal('eval'),
       time,
       step: stepFromStart,
-      loss: z.number().describe('Mean over the supervised tokens of the held-out data in nats'),
-      perplexity: z.number().optional().describe('exp(loss); absent with task classification'),
+      loss: z
+        .number()
+        .nullable()
+        .describe('Mean over the supervised tokens of the held-out data in nats; null if there are none'),
+      perplexity: z
+        .number()
+        .nullable()
+        .optional()
+        .describe('exp(loss), null with it; absent with task classification'),
       tokens: count.describe('All tokens of the held-out data'),
       supervised_tokens: count.describe('Tokens of the held-out data that have a label'),
       ...tokenAccuracy,

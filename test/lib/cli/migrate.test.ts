@@ -210,3 +210,79 @@ test('preference rows train, and rows with tools are refused by name where the t
   expect(refused.stderr).toMatch(/tools/)
   expect(existsSync(join(cwd, 'lowrank-migrate', 'orders'))).toBe(false)
 })
+
+/** The notes as prompts, with the letter that an answer should have. */
+function prompts(grader: object, more: Record<string, unknown> = { letter: 'e' }) {
+  const cwd = scratchFolder()
+  const rows = notes.slice(0, 24).map((line) => {
+    const { messages } = JSON.parse(line) as { messages: object[] }
+    return JSON.stringify({ messages: messages.slice(0, -1), ...more })
+  })
+  writeFileSync(join(cwd, 'prompts.jsonl'), `${rows.join('\n')}\n`)
+  writeFileSync(join(cwd, 'grader.json'), JSON.stringify(grader))
+  const sizes = ['max_steps=2', 'num_generations=2', 'max_completion_length=8']
+  const set = sizes.flatMap((change) => ['--set', change])
+  const args = ['migrate', 'prompts.jsonl', '--model', base, '--held-out', '4', ...set]
+  return { cwd, args, at: (...names: string[]) => join(cwd, 'lowrank-migrate', ...names) }
+}
+
+const LETTER = {
+  ...{ type: 'string_check', name: 'letter', operation: 'like' },
+  ...{ input: '{{sample.output_text}}', reference: '{{item.letter}}' },
+}
+
+test('rows of reinforcement train by the scores of a grader, by which the models are compared', async () => {
+  const { cwd, args, at } = prompts(LETTER)
+  const graded = [...args, '--grader', 'grader.json', '--json']
+  const first = await lowrank(graded, { cwd })
+  expect(first.code, first.stderr).toBe(0)
+  expect(printed<'migrate'>(first).at(-1)?.event).toBe('graded')
+  const steps = printed<'migrate'>(first).filter(({ event }) => event === 'step')
+  expect(steps.map((step) => 'reward' in step && typeof step.reward)).toEqual(['number', 'number'])
+
+  const requests = rowsIn(at('requests.jsonl')).map((line) => JSON.parse(line))
+  expect(requests.map(({ body }) => body.messages.at(-1).role)).toEqual(Array(4).fill('user'))
+  // The old model has the letter in all answers but the last.
+  const answers = requests.map(({ custom_id: id }, index) =>
+    JSON.stringify({ id, answer: index < 3 ? 'e' : 'x' }),
+  )
+  writeFileSync(join(cwd, 'old.jsonl'), `${answers.join('\n')}\n`)
+  const again = await lowrank([...graded, '--answers', 'old.jsonl'], { cwd })
+  expect(again.code, again.stderr).toBe(0)
+  expect(printed<'migrate'>(again).map(({ event }) => event)).toEqual(['split', 'planned', 'graded'])
+  const { models, pairs } = eventOf(again, 'graded') as Of<'graded'>
+  expect(models[2]).toMatchObject({ name: 'old', answered: 4, mean: 0.75 })
+  expect(pairs.map(({ first, second, rows }) => [first, second, rows])).toEqual([
+    ['base', 'tuned', 4],
+    ['base', 'old', 4],
+    ['tuned', 'old', 4],
+  ])
+  const results = JSON.parse(readFileSync(at('results.json'), 'utf8'))
+  for (const { answers } of results.rows)
+    for (const { text, score } of answers) expect(score).toBe(Number(text.includes('e')))
+  const means = models.map(({ mean }) => mean)
+  expect(pairs[1]?.mean).toBeCloseTo((means[2] as number) - (means[0] as number), 12)
+  expect(readFileSync(at('report.html'), 'utf8')).toContain('paired t-test')
+})
+
+test('a grader that cannot be had, rows that lack what it looks at, and rows without one are refused by name', async () => {
+  const refused = async ({ cwd, args }: ReturnType<typeof prompts>, ...more: string[]) =>
+    (await lowrank([...args, '--prepare', ...more], { cwd })).stderr
+  const grader = ['--grader', 'grader.json']
+  expect(await refused(prompts({ type: 'score_model' }), ...grader)).toContain(
+    "--grader grader.json: 'grader.type' cannot be 'score_model' on this server: no model grades here",
+  )
+  expect(await refused(prompts(LETTER, { word: 'e' }), ...grader)).toContain(
+    'prompts.jsonl, line 1: there is no item.letter, which the grader looks at; add it to the row',
+  )
+  expect(await refused(prompts(LETTER))).toContain('give the grader of its answers with --grader FILE')
+  const own = prompts(LETTER)
+  writeFileSync(
+    join(own.cwd, 'mine.yaml'),
+    JSON.stringify({ model: base, dataset: 'd', strategy: { name: 'lora' } }),
+  )
+  const args = ['migrate', 'prompts.jsonl', '--config', 'mine.yaml']
+  expect(await refused({ ...own, args }, ...grader)).toContain(
+    'the task of the config is causal_lm, which asks no grader; use grpo, or leave out --grader.',
+  )
+})

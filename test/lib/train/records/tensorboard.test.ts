@@ -118,7 +118,7 @@ test('the numbers of a run are those of its record, and a resumed run has those 
   expect(found.get('train/loss')).toEqual(steps.map(({ step, loss }) => [step, close(loss as number)]))
   expect(found.get('train/grad_norm')).toEqual(steps.map(({ step, grad_norm }) => [step, close(grad_norm)]))
   const evaluations = lines.flatMap((line) => (line.event === 'eval' ? [line] : []))
-  expect(found.get('eval/loss')).toEqual(evaluations.map(({ step, loss }) => [step, close(loss)]))
+  expect(found.get('eval/loss')).toEqual(evaluations.map(({ step, loss }) => [step, close(loss as number)]))
   expect(found.get('eval/words')).toEqual(evaluations.map(({ step }) => [step, 3]))
   expect([...found.keys()]).toEqual(
     expect.arrayContaining(['train/learning_rate', 'train/epoch', 'memory/weights', 'memory/resident']),
