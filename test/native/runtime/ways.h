@@ -428,8 +428,12 @@ inline std::vector<Piece> results(Context& context, Pool& pool, const Way& way) 
     pieces.push_back({"output norms", {norms.begin(), norms.end()}});
   }
   for (int64_t past = 0; past < 2; ++past) {
-    const HostView<const float> logits =
-        session.forward(context, "generate", {{{1, 2}, 2 * past, way.fused ? 8 : 0}, {}, {1}}, {});
+    ForwardInput input;
+    input.tokens = {1, 2};
+    input.past = 2 * past;
+    input.reach = way.fused ? 8 : 0;
+    input.rows = {1};
+    const HostView<const float> logits = session.forward(context, "generate", input, {});
     pieces.push_back({"logits", {logits.begin(), logits.end()}});
   }
   for (int i = 0; i < static_cast<int>(way.spec.parameters.size()); ++i) {
