@@ -84,6 +84,11 @@ export class WorkerTokenizer {
     })
   }
 
+  /** True once the worker has failed or ended; it answers nothing more. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined
+  }
+
   async encode(text: string, options: EncodeOptions): Promise<Int32Array> {
     return (await this.#ask({ what: 'encode', text, options })) as Int32Array
   }

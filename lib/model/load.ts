@@ -194,6 +194,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   const sites = linearSites(whole)
   const classes = labels === null ? undefined : { labels, deviation: headDeviation(files.config) }
   let made: Promise<WorkerTokenizer> | undefined
+  let opened: WorkerTokenizer | undefined
   const said = new Set<string>()
   return {
     ...originOf(located),
@@ -213,7 +214,18 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
     lifetime,
     tokenizerSource: source,
     tokenizer: () => {
-      made ??= openTokenizer(files, lifetime, graph)
+      // One that did not open, or whose process has ended, is opened again.
+      if (opened?.hasFailed) opened = made = undefined
+      made ??= openTokenizer(files, lifetime, graph).then(
+        (tokenizer) => {
+          opened = tokenizer
+          return tokenizer
+        },
+        (error) => {
+          made = undefined
+          throw error
+        },
+      )
       return made
     },
     closeTokenizer: async () => (await made?.catch(() => undefined))?.close(),

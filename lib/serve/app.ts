@@ -204,7 +204,7 @@ export function appOf(served: Served): Hono<Env> {
 /** The answer to an error, which the log has too. */
 function toldError(context: Context<Env>, error: unknown, log: Log): ApiError {
   const api = asApiError(error)
-  if (api.status === 500) log({ event: 'failure', id: context.get('requestId'), error })
+  if (api.status >= 500 && api !== error) log({ event: 'failure', id: context.get('requestId'), error })
   context.set('code', api.code)
   return api
 }

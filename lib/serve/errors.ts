@@ -8,6 +8,7 @@ import {
   DataError,
   FileFormatError,
   OutOfMemoryError,
+  SystemError,
   UnsupportedError,
   WriteError,
 } from '../core/errors.js'
@@ -75,6 +76,14 @@ export function asApiError(
     return new ApiError(503, hide(error.message), 'overloaded', null, { 'retry-after': '30' })
   if (error instanceof WriteError)
     return new ApiError(503, 'The disk of the server refuses to be written to.', 'insufficient_storage')
+  if (isOfSystem(error))
+    return new ApiError(
+      503,
+      'The server cannot start a process that it needs for texts. Its log has the details, by the id of the request.',
+      null,
+      null,
+      { 'retry-after': '30' },
+    )
   const isRequest =
     error instanceof ConfigError ||
     error instanceof DataError ||
@@ -82,6 +91,11 @@ export function asApiError(
     error instanceof FileFormatError
   if (isRequest) return new ApiError(400, hide(error.message), 'invalid_value', param)
   return new ApiError(500, 'The server had an error. Its log has the details, by the id of the request.')
+}
+
+/** True where the system, or LOWRANK_NODE, lets no process start: no request is to blame. */
+function isOfSystem(error: unknown): boolean {
+  return error instanceof SystemError || (error instanceof UnsupportedError && 'execPath' in error.details)
 }
 
 /**

@@ -3,6 +3,7 @@
  * any token and leaves when it ends. All of them take a step together, and each gets the tokens that it gets alone.
  */
 import { type ActiveAdapter, type BaseModel, openActive } from '../../base/base.js'
+import { DisposedError } from '../../core/errors.js'
 import type { Drawn, NativeSession, PlanOptions, TextInput } from '../../native/addon.js'
 import { answeringStep, settled } from '../../native/handles.js'
 import { STATE_BLOCKS } from '../../native/lists.js'
@@ -159,7 +160,8 @@ export class Batch {
   /** Ends the answers in progress, and frees the cache. */
   async close(): Promise<void> {
     this.#closed = true
-    for (const text of [...this.#queue, ...this.#texts]) text.left = true
+    const error = new DisposedError('The cache of an answer was closed, so that it cannot go on.')
+    for (const text of [...this.#queue, ...this.#texts]) this.#end(text, error)
     await this.#running
     await closeSession(this.#session, { batch: this.#plan })
   }

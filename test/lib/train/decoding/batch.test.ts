@@ -192,6 +192,21 @@ describe.each<{ precision: 'fp32' | 'bf16'; quantization: 'none' | 'nf4' }>([
     }
   })
 
+  it('end with an error when their batch is closed', async () => {
+    const batch = await Batch.open(model.base, adapters, 64, 4)
+    const texts = [1, 2].map((seed) =>
+      answer(batch.decoder([0]), {
+        prompt: prompt(40, seed, vocab),
+        limit: 20,
+        adapters: [0],
+        sampling: greedy,
+      }),
+    )
+    const refused = texts.map((text) => expect(text).rejects.toThrow('cannot go on'))
+    await batch.close()
+    await Promise.all(refused)
+  })
+
   it('have adapters that only add, or all of the session', async () => {
     const scaled = await attached(dora({ r: 4 }), 5)
     const all = [...adapters, scaled]
