@@ -19,7 +19,7 @@ export interface KernelSettings {
   precision: Precision
 }
 
-/** What is timed, on made-up inputs. */
+/** Kernels to time, on made-up inputs. */
 export type KernelSubject =
   /** `forward`, `input_gradient`, and `adapter_gradient` of a linear layer [out, in] with a low-rank term. */
   | { kind: 'linear'; tokens: number; out: number; in: number; rank: number; format: StorageFormat }
@@ -36,7 +36,7 @@ export type KernelSubject =
   /** `forward_backward`: head, loss, and the gradient at the head's input. */
   | { kind: 'head_loss'; tokens: number; vocab: number; hidden: number; format: StorageFormat }
 
-/** What the program prints. */
+/** Output of the program. */
 interface KernelTimes {
   /** Operations per call, counting a multiply-add as two, and its least seconds. */
   kernels: { name: string; operations: number; seconds: number }[]

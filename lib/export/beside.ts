@@ -1,4 +1,4 @@
-/** What stands in the folder of an export that replaces another: nothing of an other format, and files of the user's. */
+/** Files in the folder of an export that replaces another: those of another format are refused, a user's are named. */
 import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { isModelFile } from '../base/model-folder.js'

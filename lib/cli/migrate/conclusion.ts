@@ -77,7 +77,7 @@ const remarksOf = ({ folder, oldModel }: Ended) => [
   'Result files of jobs are plain CSV. Code that decodes what files.content returns from base64 must drop that call.',
 ]
 
-/** What results.json says beside the results. */
+/** Keys of results.json beside the results. */
 function factsOf({ file, config, split, plan }: Ended) {
   return {
     ...{ version: VERSION, data: basename(file), model: config.model, strategy: config.strategy.name },

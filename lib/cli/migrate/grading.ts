@@ -1,4 +1,4 @@
-/** What a migration with a grader has of its own: the grader of a file, the config of the run, and scores of answers. */
+/** Migrations with a grader: the grader of a file, the config of the run, and scores of answers. */
 import { relative } from 'node:path'
 import { compareScores } from '../../compare/index.js'
 import { readJsonObject } from '../../io/input.js'

@@ -21,7 +21,7 @@ export interface RowQuestion {
 
 /** A prompt whose answers a grader scores. */
 export interface GradedQuestion extends RowQuestion {
-  /** What the grader sees of the row. */
+  /** The item of the row, which its grader reads. */
   item: Readonly<Record<string, unknown>>
 }
 

@@ -92,7 +92,7 @@ export async function splitFile(path: string, { seed, count, graded = false }: S
   }
 }
 
-/** What a row trains answers to, the question of the row last. */
+/** The questions whose answers a row trains, the row's own question last. */
 function promptsOf(row: DatasetRow, question: RowQuestion | undefined, graded: boolean): unknown[] {
   return graded
     ? [question === undefined ? row : [question.prompt, question.tools ?? null]]
