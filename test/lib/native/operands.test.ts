@@ -8,13 +8,15 @@ const script = fileURLToPath(new URL('./checked-strategies.mjs', import.meta.url
 
 /**
  * Kernels that no plan of these trainings launches. Those of noise, of a few tokens, of a cache, of a first step, of two
- * adapters, and of a probe are checked all the same; grouped products are those of devices that join operands, not the CPU.
+ * adapters, and of a probe are checked all the same; grouped products are those of devices that join operands, not the CPU,
+ * and products by row are those of texts that decode side by side.
  */
 const UNPLANNED = [
   'append_to_cache',
   'add_noise',
   'ratios_over',
   'grouped_gemm_nt',
+  'gemm_nt_by_row',
   'rotate_by_series',
   'row_squares',
   'second_moment',
