@@ -2,6 +2,7 @@
 import { DataError } from '../core/errors.js'
 import { isRecord } from '../core/schema-shape.js'
 import { TRAINING_TEMPLATES } from '../models/index.js'
+import type { TrainingRenderer } from '../tokenizer/adapted-template.js'
 import { droppedPart } from '../tokenizer/chat-dropped.js'
 import { ChatRenderer } from '../tokenizer/chat-spans.js'
 import { ChatTemplate, type RenderOptions, type TemplateLimits } from '../tokenizer/chat-template.js'
@@ -66,29 +67,53 @@ export interface PromptChat {
   toolForm?: 'own' | 'adapted'
 }
 
-/** @throws {DataError} when the template rejects the messages, or leaves out tools, calls, or results */
-export function renderPromptChat(
-  { template, messages, options, toolForm }: PromptChat,
-  specialTokens: Readonly<Record<string, string>>,
-  limits?: TemplateLimits,
-): string {
-  const own = new ChatTemplate(template, specialTokens, limits)
-  if (toolForm === undefined) return own.render(messages, options)
-  const ofTools = options.tools !== undefined || messages.some(isOfTools)
-  const adapted =
-    toolForm === 'adapted' && ofTools
-      ? adaptedTemplateFor(own, specialTokens, TRAINING_TEMPLATES, true)
+/** Renders prompts of a model; each of its templates is prepared once. */
+export class PromptRenderer {
+  readonly #specialTokens: Readonly<Record<string, string>>
+  readonly #limits: TemplateLimits | undefined
+  readonly #templates = new Map<string, ChatTemplate>()
+  readonly #adapted = new Map<ChatTemplate, TrainingRenderer | undefined>()
+
+  constructor(specialTokens: Readonly<Record<string, string>>, limits?: TemplateLimits) {
+    this.#specialTokens = specialTokens
+    this.#limits = limits
+  }
+
+  /** @throws {DataError} when the template rejects the messages, or leaves out tools, calls, or results */
+  render({ template, messages, options, toolForm }: PromptChat): string {
+    const own = made(
+      this.#templates,
+      template,
+      () => new ChatTemplate(template, this.#specialTokens, this.#limits),
+    )
+    if (toolForm === undefined) return own.render(messages, options)
+    const ofTools = options.tools !== undefined || messages.some(isOfTools)
+    const renderer = (toolForm === 'adapted' && ofTools ? this.#adaptedOf(own) : undefined) ?? own
+    if (!messages.every(hasTextOnly)) return renderer.render(messages, options)
+    // Answers of a chat have their reasoning in the content.
+    const read = new ChatRenderer(renderer, [], () => false, own).withReasoning(messages)
+    const text = renderer.render(read, options)
+    const dropped = ofTools
+      ? droppedPart((all, how) => renderer.render(all, how), text, read, options)
       : undefined
-  const renderer = adapted?.template ?? own
-  if (!messages.every(hasTextOnly)) return renderer.render(messages, options)
-  // Answers of a chat have their reasoning in the content.
-  const read = new ChatRenderer(renderer, [], () => false, own).withReasoning(messages)
-  const text = renderer.render(read, options)
-  const dropped = ofTools
-    ? droppedPart((all, how) => renderer.render(all, how), text, read, options)
-    : undefined
-  if (dropped !== undefined) throw new DataError(dropped)
-  return text
+    if (dropped !== undefined) throw new DataError(dropped)
+    return text
+  }
+
+  #adaptedOf(own: ChatTemplate): TrainingRenderer | undefined {
+    return made(
+      this.#adapted,
+      own,
+      () => adaptedTemplateFor(own, this.#specialTokens, TRAINING_TEMPLATES, true)?.template,
+    )
+  }
+}
+
+function made<K, V>(known: Map<K, V>, key: K, make: () => V): V {
+  if (known.has(key)) return known.get(key) as V
+  const value = make()
+  known.set(key, value)
+  return value
 }
 
 const isOfTools = ({ role, tool_calls: calls }: TemplateMessage) => role === 'tool' || calls !== undefined

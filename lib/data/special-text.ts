@@ -17,18 +17,12 @@ export type SpecialTokensInContent = (typeof SPECIAL_TOKENS_IN_CONTENT)[number]
 export class SpecialText {
   readonly #tokenizer: Tokenizer
   readonly #mode: SpecialTokensInContent
-  /** Matches longer tokens before their prefixes; undefined if there are no special tokens. */
-  readonly #pattern: RegExp | undefined
+  readonly #marker: SpecialMarker
 
   constructor(tokenizer: Tokenizer, mode: SpecialTokensInContent) {
     this.#tokenizer = tokenizer
     this.#mode = mode
-    const contents = [...tokenizer.addedIds]
-      .filter((id) => tokenizer.isSpecial(id))
-      .flatMap((id) => tokenizer.idToToken(id) ?? [])
-      .sort((a, b) => b.length - a.length)
-      .map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
-    if (contents.length > 0) this.#pattern = new RegExp(contents.join('|'), 'g')
+    this.#marker = new SpecialMarker(specialContents(tokenizer))
   }
 
   /**
@@ -38,7 +32,7 @@ export class SpecialText {
   inContent(row: RowPlace, content: unknown): string[] {
     const found: string[] = []
     for (const text of textsIn(content)) {
-      for (const token of (this.#pattern && text.match(this.#pattern)) ?? []) found.push(token)
+      for (const token of this.#marker.find(text)) found.push(token)
       if (this.#mode === 'escape' && text.includes(ESCAPE_MARK))
         throw rowError(
           row,
@@ -84,9 +78,42 @@ export class SpecialText {
    */
   checkEscaped(row: RowPlace, text: string, ids: readonly number[], around: number): void {
     const special = ids.filter((id) => this.#tokenizer.isSpecial(id)).length
-    const meant = (this.#pattern && text.match(this.#pattern))?.length ?? 0
+    const meant = this.#marker.find(text).length
     if (special !== meant + around)
       throw rowError(row, 'a special token in its text cannot be escaped with this tokenizer; remove it')
+  }
+
+  /** See `SpecialMarker`. */
+  escape(text: string): string {
+    return this.#marker.escape(text)
+  }
+
+  escapeIn<T>(value: T): T {
+    return this.#marker.escapeIn(value)
+  }
+}
+
+/** The texts of a tokenizer's special tokens. */
+export function specialContents(tokenizer: Tokenizer): string[] {
+  return [...tokenizer.addedIds]
+    .filter((id) => tokenizer.isSpecial(id))
+    .flatMap((id) => tokenizer.idToToken(id) ?? [])
+}
+
+/** Finds special tokens in texts, and marks them as plain characters. */
+export class SpecialMarker {
+  /** Matches longer tokens before their prefixes; undefined if there are no special tokens. */
+  readonly #pattern: RegExp | undefined
+
+  /** @param contents texts of the special tokens */
+  constructor(contents: readonly string[]) {
+    const longestFirst = [...contents].sort((a, b) => b.length - a.length)
+    const parts = longestFirst.map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
+    if (parts.length > 0) this.#pattern = new RegExp(parts.join('|'), 'g')
+  }
+
+  find(text: string): readonly string[] {
+    return (this.#pattern && text.match(this.#pattern)) ?? []
   }
 
   /** The text with its special tokens marked. */

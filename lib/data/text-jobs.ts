@@ -74,6 +74,8 @@ export type TextJob = EncodeJob | RendererJob | TokenizerJob | GgufTokenizerJob
 export interface TokenizerAbout {
   vocabSize: number
   eosIds: readonly number[]
+  /** The texts of special tokens. */
+  specialTexts: readonly string[]
   /** All fields except `tokenizerJson`, which is large. */
   source: TokenizerSource
 }
@@ -86,7 +88,6 @@ export type TokenizerQuestion =
   /** The next id of a stream; the first id opens the stream. */
   | { what: 'decode'; stream: number; options: StreamOptions; id: number }
   | { what: 'end'; stream: number }
-  | { what: 'escape'; value: unknown }
   /** See `Tokenizer.table`. */
   | { what: 'table' }
   /** See `compileGrammar`. */
@@ -106,7 +107,6 @@ export type TokenizerTold =
   | string
   | FormattedRow
   | (EncodedRow | DropReason)[][]
-  | { escaped: unknown }
   | TokenTable
   | TokenTexts
   | GrammarTables

@@ -22,14 +22,13 @@ import { RowEncoder } from './encode.js'
 import { ChunkBuilder, countFound, emptyStats, Listings } from './encoded-dataset.js'
 import type { DropReason, EncodedRow } from './encoded-row.js'
 import { isWhole, textsOf } from './forms/index.js'
-import { renderPromptChat } from './prompt-tools.js'
+import { type PromptChat, PromptRenderer } from './prompt-tools.js'
 import { RowSurvey } from './row-survey.js'
-import { SpecialText } from './special-text.js'
+import { specialContents } from './special-text.js'
 import { withTemplateFile } from './template-file.js'
 import {
   type EncodeJob,
   type GgufTokenizerJob,
-  type RenderFeed,
   type TextAnswer,
   type TextFeed,
   type TextJob,
@@ -219,23 +218,31 @@ async function* grouped(rows: AsyncIterable<DatasetRow>): AsyncGenerator<Dataset
   if (group.length > 0) yield group
 }
 
-function render({ chats, specialTokens, limits }: RenderFeed): void {
-  const texts = chats.map((chat) => {
-    try {
-      return renderPromptChat(chat, specialTokens, limits)
-    } catch (error) {
-      if (error instanceof DataError) return toPlainError(error)
-      throw error
-    }
-  })
-  answer({ kind: 'rendered', texts })
-}
-
 function renderAll(): void {
+  let renderer: PromptRenderer | undefined
+  let of: string | undefined
   process.on('message', (message: TextFeed) => {
     if (message.kind !== 'render') return
+    const { chats, specialTokens, limits = DEFAULT_TEMPLATE_LIMITS } = message
+    const asked = JSON.stringify([specialTokens, limits])
+    if (renderer === undefined || asked !== of) renderer = new PromptRenderer(specialTokens, limits)
+    of = asked
+    const one = renderer
+    const textOf = (chat: PromptChat) => {
+      try {
+        return one.render(chat)
+      } catch (error) {
+        if (error instanceof DataError) return toPlainError(error)
+        throw error
+      }
+    }
     try {
-      render(message)
+      const texts = chats.map((chat) => {
+        // One limit for all that a prompt takes; if it is exceeded, each part has its own.
+        const done = withinTime(limits.milliseconds, () => textOf(chat))
+        return done === undefined ? textOf(chat) : done.value
+      })
+      answer({ kind: 'rendered', texts })
     } catch (error) {
       answer({ kind: 'error', error: toPlainError(error) })
     }
@@ -245,15 +252,10 @@ function renderAll(): void {
 async function converse({ source: model }: TokenizerJob): Promise<void> {
   const tokenizer = loadTokenizer(await readTokenizerSource(model))
   const streams = new Map<number, DecodeStream>()
-  let special: SpecialText | undefined
   let ofRows: RowEncoder | undefined
   const reply = (question: TokenizerQuestion): TokenizerTold => {
     if (question.what === 'encode') return Int32Array.from(tokenizer.encode(question.text, question.options))
     if (question.what === 'text') return tokenizer.decode(question.ids, question.options)
-    if (question.what === 'escape') {
-      special ??= new SpecialText(tokenizer, 'escape')
-      return { escaped: special.escapeIn(question.value) }
-    }
     if (question.what === 'table') return tableOf(tokenizer)
     if (question.what === 'grammar') return compileGrammar(question.part)
     if (question.what === 'texts') {
@@ -287,7 +289,8 @@ async function converse({ source: model }: TokenizerJob): Promise<void> {
     }
   })
   const { vocabSize, eosIds, source } = tokenizer
-  answer({ kind: 'tokenizer', about: { vocabSize, eosIds, source: { ...source, tokenizerJson: null } } })
+  const about = { vocabSize, eosIds, specialTexts: specialContents(tokenizer) }
+  answer({ kind: 'tokenizer', about: { ...about, source: { ...source, tokenizerJson: null } } })
 }
 
 async function toGguf({ source, rows, config }: GgufTokenizerJob): Promise<void> {

@@ -19,6 +19,7 @@ import {
 import type { EncodeOptions } from '../tokenizer/tokenizer.js'
 import type { DatasetRow } from './dataset.js'
 import type { DropReason, EncodedRow, EncodeRowOptions } from './encoded-row.js'
+import { SpecialMarker } from './special-text.js'
 import { TextCall } from './text-call.js'
 import {
   type FormattedRow,
@@ -52,6 +53,7 @@ export class WorkerTokenizer {
   #streams = 0
   #table: Promise<TokenTable> | undefined
   #tokens: Promise<Tokens | null> | undefined
+  #marker: SpecialMarker | undefined
   readonly #single = new Map<string, Promise<number | undefined>>()
 
   private constructor(about: TokenizerAbout, call: TextCall, lifetime: Lifetime) {
@@ -98,8 +100,9 @@ export class WorkerTokenizer {
   }
 
   /** A value with the special tokens in its texts marked as plain text, for `encode` with `marked`. */
-  async escaped<T>(value: T): Promise<T> {
-    return ((await this.#ask({ what: 'escape', value })) as { escaped: T }).escaped
+  escaped<T>(value: T): T {
+    this.#marker ??= new SpecialMarker(this.about.specialTexts)
+    return this.#marker.escapeIn(value)
   }
 
   /** The bytes of all tokens; without any where its decoder is not supported. */

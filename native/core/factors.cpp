@@ -3,6 +3,13 @@
 namespace lowrank {
 
 void fold_rows(const ScaledB& k, int64_t begin, int64_t end, float* out) {
+  if (!k.d && !k.mask && !k.b_gain && !k.row_gains && k.active == k.rank) {  // one loop, of whole vectors
+    const float factor = k.weight * k.scale;
+    const float* const b = k.b;
+    float* __restrict const to = out;
+    for (int64_t i = begin * k.rank; i < end * k.rank; ++i) to[i] = factor * b[i];
+    return;
+  }
   for (int64_t i = begin; i < end; ++i) {
     const float row = k.weight * (k.b_gain ? k.scale * k.b_gain[i] : k.scale) * (k.row_gains ? k.row_gains[i] : 1);
     for (int64_t j = 0; j < k.active; ++j) {

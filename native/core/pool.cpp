@@ -1,5 +1,6 @@
 #include "core/pool.h"
 
+#include <chrono>
 #include <system_error>
 
 #include "core/system.h"
@@ -11,8 +12,12 @@
 namespace lowrank {
 namespace {
 
-// About 50 us: longer than the gap between two kernels of a step, far shorter than anything a user would notice.
-constexpr int kSpins = 2000;
+using Clock = std::chrono::steady_clock;
+// Longer than most gaps between two kernels of a step, far shorter than anything a user would notice. To fall asleep
+// and be woken takes about half as long.
+constexpr auto kSpinTime = std::chrono::microseconds(100);
+// A pause takes from 1 to 50 ns, depending on the CPU.
+constexpr int kPausesPerLook = 64;
 
 inline void pause_cpu() {
 #if defined(__x86_64__)
@@ -20,6 +25,28 @@ inline void pause_cpu() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+// Waits until a value is wanted, awake for a while and then asleep.
+template <class Wanted>
+void await(const std::atomic<uint32_t>& value, Wanted&& wanted) {
+  Clock::time_point end{};
+  for (int spin = 1;; ++spin) {
+    const uint32_t now = value.load(std::memory_order_acquire);
+    if (wanted(now)) return;
+    if (end == Clock::time_point::max()) {
+      system::wait(value, now);
+      continue;
+    }
+    pause_cpu();
+    if (spin % kPausesPerLook != 0) continue;
+    const auto time = Clock::now();
+    if (spin == kPausesPerLook) {
+      end = time + kSpinTime;
+    } else if (time >= end) {
+      end = Clock::time_point::max();
+    }
+  }
 }
 
 }  // namespace
@@ -53,26 +80,14 @@ void Pool::dispatch(Call call, void* context) {
   generation_.fetch_add(1, std::memory_order_release);
   system::wake_all(generation_);
   call(context, 0, count);
-  for (int spin = 0; running_.load(std::memory_order_acquire) != 0; ++spin) {
-    if (spin < kSpins) {
-      pause_cpu();
-    } else if (const uint32_t left = running_.load(std::memory_order_acquire); left != 0) {
-      system::wait(running_, left);
-    }
-  }
+  await(running_, [](uint32_t running) { return running == 0; });
 }
 
 void Pool::work(int thread, void (*begin)()) {
   if (begin != nullptr) begin();
   uint32_t seen = 0;
   for (;;) {
-    for (int spin = 0; generation_.load(std::memory_order_acquire) == seen; ++spin) {
-      if (spin < kSpins) {
-        pause_cpu();
-      } else {
-        system::wait(generation_, seen);
-      }
-    }
+    await(generation_, [&](uint32_t generation) { return generation != seen; });
     ++seen;
     if (stop_.load(std::memory_order_relaxed)) return;
     call_(context_, thread, threads());

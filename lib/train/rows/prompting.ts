@@ -251,7 +251,7 @@ export async function promptIds(
   const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt
   const told = { messages: withReadCalls(messages), tools: toolSchemas(options.tools) }
   // Arguments are escaped after they are read, since JSON can spell a token in many ways.
-  const given = escaping ? await tokenizer.escaped(told) : told
+  const given = escaping ? tokenizer.escaped(told) : told
   const text = await renderPrompt(tokenizer.about.source, format, given.messages, {
     ...options,
     tools: given.tools,

@@ -2,11 +2,14 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { openDataset } from '../../../lib/data/dataset.js'
-import { renderPromptChat } from '../../../lib/data/prompt-tools.js'
+import { type PromptChat, PromptRenderer } from '../../../lib/data/prompt-tools.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 import { askedOf } from '../../../lib/train/rows/prompting.js'
 import { scratchFile } from '../scratch.js'
 import { answer, decode, encoder, rowOf, user } from './chat-rows.js'
+
+const renderPromptChat = (chat: PromptChat, special: Record<string, string>) =>
+  new PromptRenderer(special).render(chat)
 
 const folder = 'test/parity/chat-templates'
 const TOOL = {

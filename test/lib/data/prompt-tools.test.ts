@@ -1,9 +1,17 @@
 /** Prompts with tools, against transformers' texts of the same chats in training. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { renderPromptChat, toolSchemas, withReadCalls } from '../../../lib/data/prompt-tools.js'
+import {
+  type PromptChat,
+  PromptRenderer,
+  toolSchemas,
+  withReadCalls,
+} from '../../../lib/data/prompt-tools.js'
 import type { DatasetMessage } from '../../../lib/tokenizer/message.js'
 import { UNREASONED } from '../../../lib/tokenizer/training-templates.js'
+
+const renderPromptChat = (chat: PromptChat, special: Record<string, string>) =>
+  new PromptRenderer(special).render(chat)
 
 interface Case {
   name: string

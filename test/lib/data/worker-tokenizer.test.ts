@@ -31,6 +31,7 @@ test('answers what the tokenizer does, whatever is asked at the same time', asyn
   expect(there.about).toEqual({
     vocabSize: here.vocabSize,
     eosIds: here.eosIds,
+    specialTexts: ['<|endoftext|>', '<|im_start|>', '<|im_end|>'],
     source: { ...source, tokenizerJson: null },
   })
   const options = { addSpecialTokens: true, skipSpecialTokens: true }

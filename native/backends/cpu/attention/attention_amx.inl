@@ -104,17 +104,33 @@ static void transpose_keys(const Bf16* rows, int64_t ld, int64_t keys, int64_t h
   }
 }
 
+/// Asks for the cache lines of a tile that is needed a few microseconds later.
+static LOWRANK_INLINE void prefetch(const std::byte* data, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) _mm_prefetch(reinterpret_cast<const char*>(data + at), _MM_HINT_T0);
+}
+static void prefetch_rows(const Bf16* rows, int64_t ld, int64_t count, int64_t head_dim) {
+  for (int64_t r = 0; r < count; ++r) prefetch(reinterpret_cast<const std::byte*>(rows + r * ld), head_dim * 2);
+}
+
 static void transpose_sequences(Pool& pool, const AttentionShape& shape, const Matrix& x, int64_t total_blocks,
                                 Bf16* packed) {
-  const int64_t d = shape.head_dim;
-  for_units(pool, int64_t{shape.sequences} * shape.kv_heads, [&](int, int64_t unit) {
-    const Sequence sequence = sequence_of(shape, unit / shape.kv_heads);
-    const int64_t kv_head = unit % shape.kv_heads;
+  const int64_t d = shape.head_dim, heads = int64_t{shape.sequences} * shape.kv_heads;
+  // Few heads are cut into parts, so that no thread waits for another's whole one.
+  const int64_t parts = (4 * pool.threads() + heads - 1) / heads;
+  for_units(pool, heads * parts, [&](int, int64_t unit) {
+    const int64_t head = unit / parts, part = unit % parts;
+    const Sequence sequence = sequence_of(shape, head / shape.kv_heads);
+    const int64_t kv_head = head % shape.kv_heads;
     if (!packs_transpose(sequence)) return;
-    for (int64_t key = first_key_tile(shape, sequence, 0); key < sequence.keys; key += kKeyBlock) {
-      const int64_t block = kv_head * total_blocks + first_key_block(sequence) + key / kKeyBlock;
-      transpose_keys(head_rows<Bf16>(x, sequence.k0 + key, kv_head, d), x.ld, std::min(kKeyBlock, sequence.keys - key),
-                     d, packed + block * kKeyBlock * d);
+    const int64_t first = first_key_tile(shape, sequence, 0) / kKeyBlock;
+    const int64_t blocks = (sequence.keys + kKeyBlock - 1) / kKeyBlock - first;
+    for (int64_t block = first + blocks * part / parts; block < first + blocks * (part + 1) / parts; ++block) {
+      const int64_t key = block * kKeyBlock, keys = std::min(kKeyBlock, sequence.keys - key);
+      const Bf16* rows = head_rows<Bf16>(x, sequence.k0 + key, kv_head, d);
+      const int64_t next = std::clamp<int64_t>(sequence.keys - key - kKeyBlock, 0, kKeyBlock);
+      prefetch_rows(rows + kKeyBlock * x.ld, x.ld, next, d);
+      const int64_t at = kv_head * total_blocks + first_key_block(sequence) + block;
+      transpose_keys(rows, x.ld, keys, d, packed + at * kKeyBlock * d);
     }
   });
 }
@@ -169,15 +185,38 @@ static void clear_rows(void* buffer, int64_t row_bytes, int64_t from, int64_t to
     std::memset(static_cast<std::byte*>(buffer) + from * row_bytes, 0, static_cast<size_t>((to - from) * row_bytes));
 }
 
-/// Asks for the cache lines of a tile that is needed a few microseconds later.
-static LOWRANK_INLINE void prefetch(const std::byte* data, int64_t bytes) {
-  for (int64_t at = 0; at < bytes; at += 64) _mm_prefetch(reinterpret_cast<const char*>(data + at), _MM_HINT_T0);
+/// Heads of one group whose queries fill the lanes of one tile together, so that their keys and values are read once.
+/// Every lane is computed as alone. Queries are packed in whole vectors, of which the last must end within the tile.
+static int64_t heads_per_tile(const AttentionShape& shape, int64_t tiles, int threads) {
+  int64_t longest = 1;
+  for (int64_t s = 0; s < shape.sequences; ++s)
+    longest = std::max<int64_t>(longest, shape.seqlens[s + 1] - shape.seqlens[s]);
+  for (int64_t heads = shape.heads / shape.kv_heads; heads > 1; --heads) {
+    if (shape.heads / shape.kv_heads % heads != 0 || heads * longest > kTile - W) continue;
+    if (tiles * shape.heads / heads >= threads) return heads;
+  }
+  return 1;
 }
 
+/// As `mask_scores` for half a tile of lanes from `lane` on, of which each of `heads` has `count`.
+static void mask_heads(float* scores, int64_t keys, int64_t heads, int64_t count, int64_t lane, int64_t first_lane,
+                       int64_t window) {
+  const auto mask = [&](int64_t j, int64_t begin, int64_t end) {
+    for (int64_t at = -lane; at < heads * count - lane; at += count) {
+      const int64_t to = std::min<int64_t>(at + end, 32);
+      for (int64_t i = std::max<int64_t>(at + begin, 0); i < to; ++i) scores[j * kTile + i] = kUnseen;
+    }
+  };
+  for (int64_t j = std::max<int64_t>(1 - first_lane, 0); j < keys; ++j) mask(j, 0, std::min(j + first_lane, count));
+  for (int64_t j = 0; j < keys && j + first_lane + window < count; ++j)
+    mask(j, std::max<int64_t>(j + first_lane + window, 0), count);
+}
+
+/// A tile of queries of `heads` heads from `head` on.
 static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequence, int64_t tile, int64_t head,
-                             const Attention& of, const Transposed& v_transposed, std::byte* workspace) {
+                             int64_t heads, const Attention& of, const Transposed& v_transposed, std::byte* workspace) {
   const int64_t d = shape.head_dim, kv_head = head / (shape.heads / shape.kv_heads);
-  const int64_t i0 = tile * kTile, count = std::min(kTile, sequence.queries - i0);
+  const int64_t i0 = tile * kTile, count = std::min(kTile, sequence.queries - i0), filled = heads * count;
   Carver carver{workspace};
   float* queries = carver.take(head_tile_bytes(d) / 2);
   auto* k_copy = reinterpret_cast<Bf16*>(carver.take(head_tile_bytes(d) / 2));
@@ -187,33 +226,43 @@ static void amx_forward_tile(const AttentionShape& shape, const Sequence& sequen
   float* top = carver.take(kTile * 4);
   float* total = carver.take(kTile * 4);
 
-  if (count < kTile) std::memset(queries, 0, static_cast<size_t>(head_tile_bytes(d) / 2));
-  transpose_words(head_rows<Bf16>(of.q, sequence.q0 + i0, head, d), of.q.ld * 2, count, d / 2, queries);
+  if (filled < kTile) std::memset(queries, 0, static_cast<size_t>(head_tile_bytes(d) / 2));
+  for (int64_t h = 0; h < heads; ++h)
+    transpose_words(head_rows<Bf16>(of.q, sequence.q0 + i0, head + h, d), of.q.ld * 2, count, d / 2,
+                    queries + h * count);
   std::fill(top, top + kTile, kUnseen);
   std::fill(total, total + kTile, 0.0f);
   std::memset(sums, 0, static_cast<size_t>(d * kTile) * 4);
 
   const int64_t visible = std::min(sequence.keys, sequence.offset + i0 + count);
   for (int64_t j0 = first_key_tile(shape, sequence, i0); j0 < visible; j0 += kTile) {
-    const int64_t keys = std::min(kTile, visible - j0);
+    const int64_t keys = std::min(kTile, visible - j0), first_lane = j0 - sequence.offset - i0;
     const TileRows k_tile = tile_rows(shape, of.k, sequence.k0 + j0, kv_head, keys, k_copy);
     const TileRows v_tile = v_transposed.tile(shape, sequence, of.v, kv_head, j0, v_copy);
     prefetch(v_tile.data, round_up(keys, 32) / 32 * d * 64);
+    prefetch_rows(head_rows<Bf16>(of.k, sequence.k0 + j0 + kTile, kv_head, d), of.k.ld,
+                  std::clamp<int64_t>(visible - j0 - kTile, 0, kTile), d);
     // half a tile of queries at a time: scores, then probabilities over them, stay in L1 with both operands
-    for (int64_t lane = 0; lane < count; lane += 32) {
-      const int64_t seen = keys_seen(shape, sequence, i0 + lane, std::min(lane + 32, count) - lane, j0, keys);
+    for (int64_t lane = 0; lane < filled; lane += 32) {
+      const int64_t first = heads > 1 ? 0 : lane, end = heads > 1 ? count : std::min(lane + 32, count);
+      const int64_t seen = keys_seen(shape, sequence, i0 + first, end - first, j0, keys);
       if (seen == 0) continue;
-      const int64_t steps = round_up(seen, 32) / 32, lanes = std::min<int64_t>(round_up(count - lane, W), 32);
+      const int64_t steps = round_up(seen, 32) / 32, lanes = std::min<int64_t>(round_up(filled - lane, W), 32);
       tile_multiply(round_up(seen, 16) / 16, lanes, d / 32, k_tile, queries + lane, kTile, scores, kTile, false);
-      mask_scores(scores, seen, lanes / W, j0 - sequence.offset - i0 - lane, shape.window);
+      if (heads > 1) {
+        mask_heads(scores, seen, heads, count, lane, first_lane, shape.window);
+      } else {
+        mask_scores(scores, seen, lanes / W, first_lane - lane, shape.window);
+      }
       soften<PairScheme>(scores, seen, lanes / W, shape.scale * kLog2E, top + lane, total + lane, sums + lane, d,
                          scores);
       clear_rows(scores, kTile * 4, (seen + 1) / 2, steps * 16);
       tile_multiply(d / 16, lanes, steps, v_tile, scores, kTile, sums + lane, kTile, true);
     }
   }
-  finish_tile(shape, sequence, i0, count, head, sums, top, total, row_as<Bf16>(of.out, sequence.q0 + i0) + head * d,
-              of.out.ld, host(of.lse));
+  for (int64_t h = 0; h < heads; ++h)
+    finish_tile(shape, sequence, i0, count, head + h, sums + h * count, top + h * count, total + h * count,
+                row_as<Bf16>(of.out, sequence.q0 + i0) + (head + h) * d, of.out.ld, host(of.lse));
 }
 
 /// One query head of one sequence, as backward_head.
@@ -307,11 +356,12 @@ static void run(const Cpu& cpu, const Attention& k) {
   const Transposed v_transposed{packed, key_blocks(shape)};
   transpose_sequences(cpu.pool, shape, k.v, v_transposed.total_blocks, packed);
   const QueryTiles tiles(shape);
+  const int64_t heads = heads_per_tile(shape, tiles.count, cpu.pool.threads()), packs = shape.heads / heads;
   for_units(
-      cpu.pool, tiles.count * shape.heads,
+      cpu.pool, tiles.count * packs,
       [&](int thread, int64_t unit) {
-        const auto [s, tile] = tiles.at(unit / shape.heads);
-        amx_forward_tile(shape, sequence_of(shape, s), tile, unit % shape.heads, k, v_transposed,
+        const auto [s, tile] = tiles.at(unit / packs);
+        amx_forward_tile(shape, sequence_of(shape, s), tile, unit % packs * heads, heads, k, v_transposed,
                          cpu.room + thread * forward_thread_bytes(shape.head_dim));
       },
       [] { return TileRegion(); });

@@ -126,6 +126,12 @@ struct Product {
     }
   }
 
+  // A product of one part wakes no other thread.
+  void run(const Cpu& cpu) const {
+    if (grid.columns * grid.rows == 1) return run(0, cpu.room);
+    cpu.pool.run([&](int thread, int) { run(thread, cpu.room); });
+  }
+
   void run(int thread, std::byte* workspace) const {
     if (thread >= grid.columns * grid.rows) return;
     const int64_t column_part = thread % grid.columns, row_part = thread / grid.columns;
@@ -307,8 +313,7 @@ template <class Kernel, bool kTransposed>
 void multiply(const Cpu& cpu, int64_t m, int64_t n, std::span<const SegmentView> segments, const Output& y) {
   if (m <= 0 || n <= 0) return;
   float* partial = reinterpret_cast<float*>(cpu.room + cpu.pool.threads() * kThreadBytes);
-  const Product<Kernel, kTransposed> product(m, n, segments, y, cpu.pool.threads(), partial, n);
-  cpu.pool.run([&](int thread, int) { product.run(thread, cpu.room); });
+  Product<Kernel, kTransposed>(m, n, segments, y, cpu.pool.threads(), partial, n).run(cpu);
 }
 
 void run(const Cpu& cpu, const GemmNt& k);

@@ -116,6 +116,5 @@ inline void multiply_turned(const Cpu& cpu, int64_t m, int64_t n, std::span<cons
   std::vector<TurnedSegment> parts;
   for (const SegmentView& segment : segments) parts.push_back({segment.w, view_of(segment.x, m, segment.w.cols)});
   float* partial = reinterpret_cast<float*>(cpu.room + cpu.pool.threads() * kThreadBytes);
-  const Product<TurnedTiles, true, TurnedSegment> product(n, m, parts, y, cpu.pool.threads(), partial, n);
-  cpu.pool.run([&](int thread, int) { product.run(thread, cpu.room); });
+  Product<TurnedTiles, true, TurnedSegment>(n, m, parts, y, cpu.pool.threads(), partial, n).run(cpu);
 }

@@ -322,6 +322,40 @@ TEST("attention has the same bits for one, two and three threads") {
   });
 }
 
+TEST("heads that share keys have the bits that each has alone, for any number of queries after a cache") {
+  for_levels([](cpu::Level level) {
+    for (const DType dtype : kOperandTypes) {
+      for (const Heads heads : {Heads{6, 2, 64}, Heads{8, 1, 32}}) {
+        for (const int32_t queries : {2, 7, 10, 15, 16, 17, 24, 25, 60}) {
+          for (const int32_t window : {kNoWindow, 70}) {
+            Problem p(dtype, {{queries}, {queries + 150}}, heads, 12, window);
+            const Result together = compute(level, p, 1);
+            Pool pool(1);
+            Tensor out(dtype, p.q.rows(), p.q.cols());
+            std::vector<float> lse(static_cast<size_t>(queries));
+            const std::vector<int32_t> seqlens{0, queries};
+            for (int32_t head = 0; head < heads.heads; ++head) {
+              const int64_t at = int64_t{head} * heads.dim, kv_at = head / (heads.heads / heads.kv_heads) * heads.dim;
+              run(level, pool,
+                  Attention{queries,
+                            p.k.rows(),
+                            {1, 1, heads.dim, window, p.scale},
+                            seqlens,
+                            p.q.at().columns(at),
+                            p.k.at().columns(kv_at),
+                            p.v.at().columns(kv_at),
+                            out.at().columns(at),
+                            ptr(lse)});
+              for (int32_t i = 0; i < queries; ++i) CHECK(lse[i] == together.lse[i * heads.heads + head]);
+            }
+            CHECK(out == together.out);
+          }
+        }
+      }
+    }
+  });
+}
+
 TEST("the gradient of the queries may replace the queries") {
   for_levels([](cpu::Level level) {
     for (const DType dtype : kOperandTypes) {
