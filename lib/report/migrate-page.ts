@@ -1,7 +1,8 @@
 /** The page of a migration: one self-contained HTML file without network access and without a script. */
 import { answeredCards } from './answer-cards.js'
 import { escaped, formatNumber, formatSeconds, formatSize } from './chart/index.js'
-import { type ComparedParts, type ComparedRight, rightParts } from './migrate-right.js'
+import type { ComparedParts } from './migrate-parts.js'
+import { type ComparedRight, rightParts } from './migrate-right.js'
 import { type ComparedScores, scoreParts } from './migrate-scores.js'
 import { page } from './run-page.js'
 import { definitions, section } from './section.js'

@@ -1,7 +1,13 @@
 /** The part of the page of a migration that compares scores. */
-import { dotRow, escaped, formatNumber, markOf, scaleOf, svg } from './chart/index.js'
-import { type ComparedParts, formatP, SIGNIFICANT } from './migrate-right.js'
-import { region, section } from './section.js'
+import { formatNumber } from './chart/index.js'
+import {
+  type ComparedParts,
+  formatP,
+  resultSection,
+  sentencesOn,
+  testsSection,
+  valueCells,
+} from './migrate-parts.js'
 
 /** A mean and its 95 % interval, which a single value has not. */
 interface PageMean {
@@ -19,30 +25,23 @@ export interface ComparedScores {
 
 export function scoreParts(data: ComparedScores): ComparedParts {
   return {
-    figures: data.models.map(({ label, answered, mean }) => [
-      label,
-      answered === 0 ? '–' : mean.toFixed(3),
-      `mean score of ${formatNumber(answered)} answers`,
+    figures: data.models.map((model) => [
+      model.label,
+      meanShown(model),
+      `mean score of ${formatNumber(model.answered)} answers`,
     ]),
-    sentences: sentencesOn(data),
+    sentences: sentencesOn(
+      data,
+      ({ p, mean }) => ({ p, gain: mean }),
+      (isBetter, other) =>
+        `Its mean score is ${isBetter ? 'higher' : '<b>lower</b>'} than that of the ${other}`,
+    ),
     sections: [result(data), tests(data)],
   }
 }
 
-function sentencesOn({ models, pairs }: ComparedScores): string[] {
-  const tuned = models[1]?.label ?? ''
-  return pairs.flatMap(({ first, second, mean, p }) => {
-    if (first !== tuned && second !== tuned) return []
-    const [other, gain] = first === tuned ? [second, -mean] : [first, mean]
-    const name = escaped(other.toLowerCase())
-    if (p >= SIGNIFICANT) return [`These rows cannot tell it from the ${name} (p ${formatP(p)}).`]
-    return [
-      `Its mean score is ${gain > 0 ? 'higher' : '<b>lower</b>'} than that of the ${name} (p ${formatP(p)}).`,
-    ]
-  })
-}
-
-const [DOT_WIDTH, DOT_HEIGHT, DOT_MARGIN] = [240, 24, 8]
+const meanShown = ({ answered, mean }: ComparedScores['models'][number]) =>
+  answered === 0 ? '–' : mean.toFixed(3)
 
 const rangeOf = (interval: PageMean['interval']) =>
   interval === null ? 'no interval' : `${interval[0].toFixed(3)} to ${interval[1].toFixed(3)}`
@@ -50,44 +49,26 @@ const rangeOf = (interval: PageMean['interval']) =>
 function result({ models }: ComparedScores): string {
   const ends = models.flatMap(({ mean, interval }) => [mean, ...(interval ?? [])])
   const [low, high] = [Math.min(0, ...ends), Math.max(1, ...ends)]
-  const scale = scaleOf('linear', [low, high], [DOT_MARGIN, DOT_WIDTH - DOT_MARGIN])
-  const body = models.map(({ label, answered, mean, interval }, hue) => {
-    const shown = answered === 0 ? '–' : mean.toFixed(3)
-    const title = `${label}: ${shown}, ${rangeOf(interval)}`
-    const row = {
-      ...{ name: label, mark: markOf(hue), mean: answered === 0 ? null : mean },
-      interval: interval ?? ([mean, mean] as const),
-    }
-    const drawn = svg(DOT_WIDTH, DOT_HEIGHT, { title }, dotRow(row, scale, DOT_HEIGHT / 2))
-    return `<tr><th scope="row">${escaped(label)}</th><td class="number">${formatNumber(answered)}</td><td class="number">${shown} <span class="quiet">${rangeOf(interval)}</span></td><td class="dots"><div class="plot">${drawn}</div></td></tr>`
+  const cellsOf = (model: ComparedScores['models'][number], hue: number) => {
+    const { label: name, answered, mean, interval } = model
+    const [shown, range] = [meanShown(model), rangeOf(interval)]
+    const title = `${name}: ${shown}, ${range}`
+    const dot = { mean: answered === 0 ? null : mean, interval: interval ?? ([mean, mean] as const) }
+    return valueCells({ name, hue, ...dot, shown, range, title }, [low, high])
+  }
+  return resultSection({
+    text: 'Mean scores of the grader on held-out rows, with 95% intervals by Student’s t.',
+    label: 'Mean scores',
+    heads: ['mean score', `mean with its interval, from ${low.toFixed(2)} to ${high.toFixed(2)}`],
+    models: models.map((model, hue) => ({ ...model, cells: cellsOf(model, hue) })),
   })
-  const heads = `<th scope="col">model</th><th scope="col" class="number">rows</th><th scope="col" class="number">mean score</th><th scope="col" class="dots"><span class="hidden">mean with its interval, from ${low.toFixed(2)} to ${high.toFixed(2)}</span></th>`
-  return section(
-    'result',
-    'Result',
-    'Mean scores of the grader on held-out rows, with 95% intervals by Student’s t.',
-    region(
-      'Mean scores',
-      `<table class="shares"><thead><tr>${heads}</tr></thead><tbody>${body.join('')}</tbody></table>`,
-    ),
-  )
 }
 
 function tests({ pairs }: ComparedScores): string {
-  const body = pairs.map(({ first, second, rows, mean, interval, p }) => {
-    const cells = [formatNumber(rows), mean.toFixed(3), rangeOf(interval), formatP(p)]
-    const shown = cells.map((cell) => `<td class="number">${cell}</td>`).join('')
-    return `<tr><th scope="row">${escaped(first)}, ${escaped(second.toLowerCase())}</th>${shown}</tr>`
-  })
-  const names = ['rows', 'difference', '95% interval', 'p']
-  const heads = names.map((name) => `<th scope="col" class="number">${name}</th>`).join('')
-  return section(
-    'tests',
-    'Test',
+  return testsSection(
     'Scores of the second model minus those of the first on the same rows, and the p of Student’s paired t-test. It tells of these models on such rows.',
-    region(
-      'Pairs of models',
-      `<table><thead><tr><th scope="col">models</th>${heads}</tr></thead><tbody>${body.join('')}</tbody></table>`,
-    ),
+    ['rows', 'difference', '95% interval', 'p'],
+    pairs,
+    ({ rows, mean, interval, p }) => [formatNumber(rows), mean.toFixed(3), rangeOf(interval), formatP(p)],
   )
 }
