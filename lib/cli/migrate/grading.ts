@@ -1,10 +1,12 @@
 /** Migrations with a grader: the grader of a file, the config of the run, and scores of answers. */
 import { relative } from 'node:path'
+import type * as z from 'zod'
 import { compareScores } from '../../compare/index.js'
 import { readJsonObject } from '../../io/input.js'
 import { type Grader, graded, graderOf } from '../../serve/index.js'
 import { UsageError } from '../errors.js'
 import type { ChosenModel } from '../init/config.js'
+import type { scoredShape } from '../schemas/migrate.js'
 import type { SavedAnswer } from './folder.js'
 import type { OldAnswers } from './old-answers.js'
 import { answersOf, type ModelName, namesOf, type RowAnswer, shownRow } from './results.js'
@@ -69,16 +71,7 @@ export interface GradedRow {
   answers: (RowAnswer & { score: number | null })[]
 }
 
-export interface GradedResults {
-  models: { name: ModelName; answered: number; mean: number; interval: [number, number] | null }[]
-  pairs: {
-    first: ModelName
-    second: ModelName
-    rows: number
-    mean: number
-    interval: [number, number] | null
-    p: number
-  }[]
+export interface GradedResults extends z.infer<z.ZodObject<typeof scoredShape>> {
   rows: GradedRow[]
 }
 

@@ -14,58 +14,44 @@ const discordant = z.object({
 })
 export const modelName = z.enum(['base', 'tuned', 'old'])
 
-/** Part of results.json that is also printed. */
-export const comparisonShape = {
+/** Models and their pairs, each with the fields of its comparison. */
+const comparedShape = <Model extends z.ZodRawShape, Pair extends z.ZodRawShape>(
+  model: Model,
+  pair: Pair,
+) => ({
   models: z
-    .array(
-      z.object({
-        name: modelName,
-        answered: count.describe('Held-out rows with an answer'),
-        exact: share.describe('Word for word'),
-        normalized: share.describe('After the normalization'),
-        f1: z.number().min(0).max(1).describe('Mean F1 over words'),
-      }),
-    )
+    .array(z.object({ name: modelName, answered: count.describe('Held-out rows with an answer'), ...model }))
     .describe('The base, the tuned model, and, with --answers, the old one'),
   pairs: z
     .array(
       z.object({
-        first: modelName,
-        second: modelName,
-        rows: count.describe('Rows that both answered'),
-        exact: discordant,
-        normalized: discordant,
+        ...{ first: modelName, second: modelName, rows: count.describe('Rows that both answered') },
+        ...pair,
       }),
     )
     .describe('Every two of them'),
-}
+})
 
-const interval = z.tuple([z.number(), z.number()]).nullable()
+/** Part of results.json that is also printed. */
+export const comparisonShape = comparedShape(
+  {
+    exact: share.describe('Word for word'),
+    normalized: share.describe('After the normalization'),
+    f1: z.number().min(0).max(1).describe('Mean F1 over words'),
+  },
+  { exact: discordant, normalized: discordant },
+)
+
+const interval = z.tuple([z.number(), z.number()]).nullable().describe('Its 95 % interval, by Student’s t')
 /** The same of models whose answers a grader scores. */
-const scoredShape = {
-  models: z
-    .array(
-      z.object({
-        name: modelName,
-        answered: count.describe('Held-out rows with an answer'),
-        mean: z.number().describe('Mean score'),
-        interval: interval.describe('Its 95 % interval, by Student’s t'),
-      }),
-    )
-    .describe('The base, the tuned model, and, with --answers, the old one'),
-  pairs: z
-    .array(
-      z.object({
-        first: modelName,
-        second: modelName,
-        rows: count.describe('Rows that both answered'),
-        mean: z.number().describe('Mean of the scores of the second minus those of the first'),
-        interval: interval.describe('Its 95 % interval, by Student’s t'),
-        p: z.number().describe('p of Student’s paired t-test, of these models on these rows'),
-      }),
-    )
-    .describe('Every two of them'),
-}
+export const scoredShape = comparedShape(
+  { mean: z.number().describe('Mean score'), interval },
+  {
+    mean: z.number().describe('Mean of the scores of the second minus those of the first'),
+    interval,
+    p: z.number().describe('p of Student’s paired t-test, of these models on these rows'),
+  },
+)
 
 const splitEvent = z
   .object({
