@@ -21,7 +21,7 @@ import type { RunPageData } from './run-data.js'
 import { memoryCharts } from './run-memory.js'
 import { confusionCharts, metricCharts } from './run-metrics.js'
 import { importanceCharts, ranksCharts } from './run-modules.js'
-import { headline, stepName } from './run-words.js'
+import { hasHeldOutLoss, headline, stepName } from './run-words.js'
 
 export function runCharts(run: RunPageData, view: RunView): Record<string, RunChart> {
   const { columns, evaluations } = run
@@ -80,7 +80,7 @@ export function runCharts(run: RunPageData, view: RunView): Record<string, RunCh
           stops: view.over === 'step' ? run.checkpoints.map((x) => ({ x, name: `checkpoint at ${x}` })) : [],
           lines: [
             ...withMean(xs, columns.loss, smoothed, 0, width < 480 ? 'train' : 'training'),
-            ...(evaluations.length > 0
+            ...(hasHeldOutLoss(run)
               ? [{ ...evaluated, hue: 1, stroke: 'thin', dots: 'filled', name: 'held out' } as const]
               : []),
           ],
@@ -225,7 +225,7 @@ function lossWords(run: RunPageData, index: number, mean: Value): string {
   return [
     `${stepName(run)} ${formatNumber(step)}`,
     `training ${formatNumber(columns.loss[index])}${isNumber(mean) ? `, mean ${formatNumber(mean)}` : ''}`,
-    ...(held ? [`held out ${formatNumber(held.loss)}`] : []),
+    ...(isNumber(held?.loss) ? [`held out ${formatNumber(held.loss)}`] : []),
     formatSeconds(columns.time[index]),
   ].join(' · ')
 }

@@ -141,11 +141,14 @@ function lossSection(run: RunPageData, { live = false }: RunNames, charts: Recor
   const last = columns.step.length - 1
   const isOfClasses = classifies(run)
   const metric = figure('metric', isOfClasses ? 'Accuracy and F1' : capital(chosenMetric(run).label), charts)
+  const dots = hasHeldOutLoss(run)
+    ? ' Dots: held-out data. If the dots rise while the line falls, the adapter is memorizing its rows.'
+    : ''
   const scrub = `<div class="scrub script" hidden><input type="range" min="0" max="${last}" value="${last}" aria-label="${unit} whose values are shown"></div>`
   return section(
     'loss',
     'Loss',
-    `Nats per ${isOfClasses ? 'row' : 'supervised token'}; lower is better. Faint: every step. Line: the running mean. Dots: held-out data. If the dots rise while the line falls, the adapter is memorizing its rows.`,
+    `Nats per ${isOfClasses ? 'row' : 'supervised token'}; lower is better. Faint: every step. Line: the running mean.${dots}`,
     `${warnings.join('')}<div class="hero">${tools}${figure('loss', isOfClasses ? 'Nats per row' : 'Nats per token', charts)}${scrub}</div>${metric}<div class="row">${small}</div>${evaluationTable(run)}`,
   )
 }

@@ -224,7 +224,7 @@ export function bestStep(run: RunPageData): Evaluation | undefined {
   )
 }
 
-/** False where held-out rows are prompts without answers. */
+/** False without evaluations, and where held-out rows are prompts without answers. */
 export function hasHeldOutLoss({ evaluations }: RunPageData): boolean {
   return evaluations.some(({ loss }) => isNumber(loss))
 }

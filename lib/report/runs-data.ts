@@ -1,7 +1,7 @@
 /** Data of a list of runs for its page, from their records. Also runs in the browser. */
 import { formatNumber, isNumber, smooth, thin, usualHalfLife, type Value } from './chart/index.js'
 import type { RunPageData, RunState } from './run-data.js'
-import { bestStep, chosenMetric, lastLoss, methodOf } from './run-words.js'
+import { bestStep, chosenMetric, hasHeldOutLoss, lastLoss, methodOf } from './run-words.js'
 
 /** A curve, in ascending order of steps. */
 export interface RunCurve {
@@ -43,6 +43,7 @@ export function listedRun(name: string, run: RunPageData): ListedRun {
   const kept = thin(steps, smoothed, [steps[0] ?? 0, steps.at(-1) ?? 0], POINTS)
   const [best, metric] = [bestStep(run), chosenMetric(run)]
   const value = best && metric.read(best)
+  const measured = hasHeldOutLoss(run) ? evaluations : []
   return {
     ...{ name, state: run.state, method: start ? methodOf(run) : '' },
     model: start?.model.name ?? null,
@@ -52,7 +53,7 @@ export function listedRun(name: string, run: RunPageData): ListedRun {
       x: kept.map((index) => steps[index] as number),
       y: kept.map((index) => smoothed[index] ?? null),
     },
-    heldOut: { x: evaluations.map(({ step }) => step), y: evaluations.map(({ loss }) => loss) },
+    heldOut: { x: measured.map(({ step }) => step), y: measured.map(({ loss }) => loss) },
     loss: lastLoss(run),
     heldOutLoss: evaluations.at(-1)?.loss ?? null,
     best:

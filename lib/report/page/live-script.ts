@@ -3,7 +3,7 @@
  * actions of its buttons and question box. It stores nothing: when reopened, it shows the whole run.
  */
 import type { MetricsLine } from '../../train/records/event-schemas.js'
-import { formatNumber, formatSeconds } from '../chart/index.js'
+import { formatNumber, formatSeconds, isNumber } from '../chart/index.js'
 import { liveSections } from '../live/content.js'
 import type { AskLine, LiveAction } from '../live/protocol.js'
 import {
@@ -159,7 +159,7 @@ function drawNumbers(training: boolean): void {
   if (totalSteps > 0) parts.push([String(step), 'step ', ` of ${totalSteps}`])
   if (left !== undefined) parts.push([formatSeconds(left), '', ' left'])
   if (loss !== null) parts.push([formatNumber(loss), 'loss ', ''])
-  if (heldOut !== undefined) parts.push([formatNumber(heldOut), 'held out ', ''])
+  if (isNumber(heldOut)) parts.push([formatNumber(heldOut), 'held out ', ''])
   if (speed !== undefined) parts.push([formatNumber(Math.round(speed)), '', ' tokens/s'])
   find('numbers').replaceChildren(
     ...parts.map(([value, before, after]) => {

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
+import { usualView } from '../../../lib/report/run-chart.js'
+import { runCharts } from '../../../lib/report/run-charts.js'
 import { packRun, runFrom, unpackRun } from '../../../lib/report/run-data.js'
 import { runPage } from '../../../lib/report/run-page.js'
 import type { PrivacyReport } from '../../../lib/strategies/privacy-report.js'
@@ -9,6 +11,8 @@ import { done, evaluation, memory, plan, samples, start, step, wholeRun } from '
 const page = (lines: readonly MetricsLine[], config: string | null = null) =>
   runPage(runFrom(lines), { name: 'orders', config })
 const lede = (html: string) => /<p class="lede">(.*?)<\/p>/s.exec(html)?.[1]?.replaceAll(/<\/?b>/g, '')
+const partsOfLoss = (html: string) =>
+  /<section id="loss".*?<p>(.*?)<\/p>.*?data-chart="loss">(<svg.*?<\/svg>)/s.exec(html)?.slice(1) ?? []
 const inlined = (html: string, tag: string) =>
   [...html.matchAll(new RegExp(`<${tag}>(.*?)</${tag}>`, 'gs'))].map(([, content]) => content as string)
 
@@ -73,6 +77,31 @@ describe('the page of a run', () => {
     ])
     expect(byLoss).not.toContain('data-chart="metric"')
     expect(byLoss.match(/>best: step 1<\/text>/g)).toHaveLength(1)
+  })
+
+  it('tells of dots of held-out data where there are some: prompts alone have rewards, and no loss', () => {
+    const rewards = { config: { task: 'grpo', metric_for_best_model: 'reward' } }
+    const lines = (loss: number | null) => [
+      { ...start, ...rewards },
+      plan,
+      { ...evaluation(0, 2, { reward: 0.25 }), loss },
+      step(1, { reward: 0.5 }),
+      { ...evaluation(1, 1, { reward: 0.75 }), loss },
+      done(1),
+    ]
+    const [text = '', chart = ''] = partsOfLoss(page(lines(1)))
+    expect(text).toContain('Dots: held-out data.')
+    expect(chart).toContain('>held out</text>')
+    const unevaluated = page([start, plan, step(1), step(2), done(2)])
+    for (const html of [page(lines(null)), unevaluated]) {
+      const [text = '', chart = ''] = partsOfLoss(html)
+      expect(text).toMatch(/Line: the running mean\.$/)
+      expect(chart).toContain('>training</text>')
+      expect(chart).not.toContain('held out')
+    }
+    expect(page(lines(null))).toContain('reward 0.750 at step 1, the best')
+    const { loss } = runCharts(runFrom(lines(null)), usualView(runFrom([])))
+    expect(loss?.reads?.words(0)).toBe('step 1 · training 7.01, mean 7.01 · 1.0 s')
   })
 
   it('counts Node.js in both the resident and the planned memory', () => {

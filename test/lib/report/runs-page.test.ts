@@ -33,3 +33,9 @@ test('a list of runs that have not begun is a list', () => {
   expect(html).toContain('<b>1</b> run: none has begun.')
   expect(html).not.toContain('data-chart="heldOut"')
 })
+
+test('runs whose held-out rows are prompts alone have no curve of held-out loss', () => {
+  const rewarded = [start, plan, { ...evaluation(0, 7, { reward: 0.5 }), loss: null }, step(1), step(2)]
+  const { html } = runsPage('runs', [listedRun('rewarded', runFrom(rewarded))])
+  expect([...html.matchAll(/data-chart="(\w+)"/g)].map(([, name]) => name)).toEqual(['training'])
+})
