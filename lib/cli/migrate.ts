@@ -10,7 +10,7 @@ import type { Command } from 'commander'
 import { formatBytes } from '../core/bytes.js'
 import { shellWord } from '../core/system.js'
 import { writeFileWhole } from '../io/atomic.js'
-import { checkItems, type Grader, rewardBy } from '../serve/index.js'
+import { checkItems } from '../serve/index.js'
 import { isPrivate } from '../strategies/index.js'
 import { taskRules } from '../tasks/index.js'
 import { listCheckpoints } from '../train/checkpoints/checkpoint-folder.js'
@@ -29,7 +29,7 @@ import { isScreen } from './live-lines.js'
 import { askBoth, checkCalls } from './migrate/asking.js'
 import { conclude } from './migrate/conclusion.js'
 import { hashOfFile, MigrationFolder, type Settings } from './migrate/folder.js'
-import { readGrader, rewardConfig } from './migrate/grading.js'
+import { rewardConfig } from './migrate/grading.js'
 import { type OldAnswers, readOldAnswers } from './migrate/old-answers.js'
 import { requestsOf } from './migrate/requests.js'
 import { linesOf, type Split, splitFile } from './migrate/split.js'
@@ -38,6 +38,7 @@ import { bytesBeside } from './plan/fit.js'
 import { planned } from './plan/planned.js'
 import { targetOf } from './plan/target.js'
 import { shown } from './progress.js'
+import { readGrader } from './rewards.js'
 import { secondsText } from './time.js'
 import { train } from './train.js'
 
@@ -108,7 +109,7 @@ async function migrated(
   output: Output,
   interruption: Interruption,
 ): Promise<void> {
-  const grader = options.grader === undefined ? undefined : await readGrader(options.grader)
+  const grader = options.grader === undefined ? undefined : await readGrader(options.grader, '--grader')
   const settings = await settingsOf(file, options)
   const folder = await MigrationFolder.open(resolve(options.output), settings, options.force ?? false)
   const lock = await lockRun(folder.path)
@@ -127,7 +128,7 @@ async function migrated(
       output.text(`The questions for the old model are in ${shortPath(folder.at('requests'))}.`)
       return
     }
-    await trained(config, { split, folder, options, interruption, grader }, output)
+    await trained(config, { split, folder, options, interruption }, output)
     interruption.promise = 'Stopping.'
     const saved = await askBoth(config, { rows: split.heldOut, folder, signal }, output)
     const plan = { peakBytes, seconds }
@@ -248,8 +249,12 @@ async function configFor(
         ? `the task of the config is ${config.task}, which learns from scores of answers; give their grader with --grader.`
         : `the task of the config is ${config.task}, which asks no grader; use grpo, or leave out --grader.`,
     )
-  // Held-out rows are asked in place of samples.
-  return { ...config, sampleRows: 0 }
+  return {
+    ...config,
+    ...(options.grader === undefined ? {} : { rewardFunctions: [folder.at('grader')] }),
+    // Held-out rows are asked in place of samples.
+    sampleRows: 0,
+  }
 }
 
 /** Changes of the config, as `--set` takes them. */
@@ -296,13 +301,12 @@ interface Training {
   folder: MigrationFolder
   options: Options
   interruption: Interruption
-  grader: Grader | undefined
 }
 
 /** Trains, unless an earlier call has; one that was interrupted goes on from its last checkpoint. */
 async function trained(
   config: RunConfig,
-  { split, folder, options, interruption, grader }: Training,
+  { split, folder, options, interruption }: Training,
   output: Output,
 ): Promise<void> {
   const { runDir } = folder
@@ -320,10 +324,7 @@ async function trained(
   const call = callOf(options, folder)
   await train(
     config,
-    {
-      ...{ checkpoint, force, call, interruption, live: undefined, ranks: Processes.alone() },
-      ...(grader === undefined ? {} : { rewardFunctions: rewardBy(grader) }),
-    },
+    { checkpoint, force, call, interruption, live: undefined, ranks: Processes.alone() },
     output,
   )
 }
@@ -331,7 +332,9 @@ async function trained(
 /** The config and its overrides, as on a command line of `lowrank train`. */
 function callOf(options: Options, folder: MigrationFolder): string {
   const path = options.config ?? folder.at('config')
-  const changes = changesOf(options, folder).map((change) => `--set ${shellWord(change)}`)
+  const isOwn = options.config !== undefined && options.grader !== undefined
+  const rewards = isOwn ? [`reward_functions=${JSON.stringify(folder.at('grader'))}`] : []
+  const changes = [...changesOf(options, folder), ...rewards].map((change) => `--set ${shellWord(change)}`)
   return [shellWord(relative('', path)), ...changes].join(' ')
 }
 

@@ -13,7 +13,6 @@ import { addon } from '../native/addon.js'
 import { remarksForOthers } from '../peft/other-programs.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import type { Rewards } from '../tasks/rewards.js'
 import type { Resumable } from '../train/checkpoints/checkpoint-folder.js'
 import { resumedStrategy } from '../train/checkpoints/state-file.js'
 import { loadConfig, loadQuantization, type RunConfig, trainOptions } from '../train/config/config.js'
@@ -38,6 +37,7 @@ import { type LiveRun, noteOpen, openLive, serveFlags } from './live.js'
 import type { Output } from './output.js'
 import { StatusLine } from './progress.js'
 import { amongRanks, noteRanks } from './ranks.js'
+import { withGraders } from './rewards.js'
 import { loadShown } from './subject.js'
 import { deviceFor } from './train-device.js'
 import { askedShown, conclude, stopped } from './train-end.js'
@@ -164,8 +164,6 @@ export interface Call {
   force: boolean
   /** The config and its overrides, as on a command line. */
   call: string
-  /** Rewards in place of those of the config. */
-  rewardFunctions?: Rewards
   interruption: Pick<Interruption, 'signal' | 'promise'>
   live: Pick<LiveRun, 'begin'> | undefined
   ranks: Processes
@@ -174,12 +172,13 @@ export interface Call {
 /** Trains, showing progress; `lowrank mcp` has jobs do the same. */
 export async function train(
   given: RunConfig,
-  { checkpoint, force, call, rewardFunctions, interruption, live, ranks }: Call,
+  { checkpoint, force, call, interruption, live, ranks }: Call,
   output: Output,
 ): Promise<void> {
   const { signal } = interruption
   const { rss: nodeBytes } = addon().residentBytes()
-  const config = ranks.isAlone ? given : onSplit(given)
+  const rewardFunctions = await withGraders(given.rewardFunctions)
+  const config = { ...(ranks.isAlone ? given : onSplit(given)), rewardFunctions }
   const { precision, pagedWeights, threads, revision, split } = config
   const device = await deviceFor(config, ranks.place, output, signal)
   if (!force) await checkFits(config, { device, ranks, call, signal })
@@ -211,7 +210,6 @@ export async function train(
     const { sampleRows, report, reportTo } = config
     const asked = {
       ...trainOptions(config),
-      ...(rewardFunctions === undefined ? {} : { rewardFunctions }),
       ...{ learningRate, evalDataset, evalFraction, outputDir, force, resume: checkpoint?.path ?? false },
       ...{
         sampleRows,
@@ -237,9 +235,9 @@ export async function train(
     noteHeldOut(config, output)
     output.note(`Reading ${[dataset.path].flat().join(', ')}`)
     progress = new TrainProgress(output, plannedOn(model, run), nodeBytes, titleOf(config, model))
-    // A config names rewards; a run may have functions in their place.
+    // The folder of the run names the file of a grader.
     const used = pinned(
-      { ...config, ...run.options, strategy, rewardFunctions: config.rewardFunctions },
+      { ...config, ...run.options, strategy, rewardFunctions: given.rewardFunctions },
       model,
     )
     const done = await follow(run, used, output, progress, reading, signal, live, ranks).catch(

@@ -16,14 +16,16 @@ export type RewardFunction = (answer: RewardedAnswer) => number | Promise<number
 
 const A_PATH = 'the path of a module that exports functions'
 const NAMED = `${A_PATH}, or a list of paths`
+const A_FILE = `${A_PATH}, or of a grader in JSON`
+const FILES = `${A_FILE}, or a list of paths`
 
 /** Paths in a config file, which has no functions. */
 export const rewardPathsSchema = z
-  .union([text(A_PATH), z.array(text(A_PATH)).min(1, { error: NAMED })], { error: NAMED })
+  .union([text(A_FILE), z.array(text(A_FILE)).min(1, { error: FILES })], { error: FILES })
   .nullable()
   .default(null)
   .describe(
-    '`grpo`: JavaScript or TypeScript modules whose exported functions score an answer, see [Rewards](data.md#rewards).',
+    '`grpo`: JavaScript or TypeScript modules whose exported functions score an answer, and [graders](serve.md#reinforcement) in JSON, see [Rewards](data.md#rewards).',
   )
 
 const one = z.union([text(A_PATH), callback<RewardFunction>()])

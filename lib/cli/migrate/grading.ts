@@ -1,10 +1,8 @@
-/** Migrations with a grader: the grader of a file, the config of the run, and scores of answers. */
+/** Migrations with a grader: the config of the run, and scores of answers. */
 import { relative } from 'node:path'
 import type * as z from 'zod'
 import { compareScores } from '../../compare/index.js'
-import { readJsonObject } from '../../io/input.js'
-import { type Grader, graded, graderOf } from '../../serve/index.js'
-import { UsageError } from '../errors.js'
+import { type Grader, graded } from '../../serve/index.js'
 import type { ChosenModel } from '../init/config.js'
 import type { scoredShape } from '../schemas/migrate.js'
 import type { SavedAnswer } from './folder.js'
@@ -12,23 +10,12 @@ import type { OldAnswers } from './old-answers.js'
 import { answersOf, type ModelName, namesOf, type RowAnswer, shownRow } from './results.js'
 import type { HeldOutRow } from './split.js'
 
-const SIZE_LIMIT = 1 << 20
 /** Rows that a run should see, and passes over few of them, as jobs of `lowrank serve` have them. */
 const ROWS_SEEN = 300
 const [FEWEST_EPOCHS, MOST_EPOCHS] = [3, 10]
 
-/** @throws {UsageError} for a file that is no grader that can be had here */
-export async function readGrader(path: string): Promise<Grader> {
-  const value = await readJsonObject(path, SIZE_LIMIT)
-  try {
-    return graderOf(value, ['grader'])
-  } catch (error) {
-    throw new UsageError(`--grader ${path}: ${(error as Error).message}`, { path })
-  }
-}
-
 /**
- * The config of a run by rewards. The grader of the migration gives them, whatever `reward_functions` says.
+ * The config of a run by rewards of the grader in the folder.
  * @param rows rows to train on
  */
 export function rewardConfig(
@@ -45,7 +32,7 @@ export function rewardConfig(
 
 model: ${JSON.stringify(model.name)} # ${model.why}
 task: grpo # learn from the scores of sampled answers
-reward_functions: grader.json # lowrank migrate reads it; lowrank train wants a module in its place
+reward_functions: grader.json # scores the answers
 num_generations: 8 # answers to a prompt, which are compared with each other
 max_completion_length: 128 # most tokens of an answer
 strategy: { name: lora, r: 16, lora_alpha: 32 }

@@ -265,6 +265,29 @@ test('rows of reinforcement train by the scores of a grader, by which the models
   expect(readFileSync(at('report.html'), 'utf8')).toContain('paired t-test')
 })
 
+test('lowrank train runs the config of a migration with a grader, as the migration does', async () => {
+  const { cwd, args, at } = prompts(LETTER)
+  const graded = [...args, '--grader', 'grader.json', '--json']
+  expect((await lowrank([...graded, '--prepare'], { cwd })).code).toBe(0)
+  const config = ['train', 'run.yaml', '--json', ...args.slice(args.indexOf('--set'))]
+  const trained = await lowrank([...config, '--set', 'output_dir=own'], { cwd: at() })
+  expect(trained.code, trained.stderr).toBe(0)
+  const migrated = await lowrank(graded, { cwd })
+  const rewards = [trained, migrated].map((ended) =>
+    printed<'train'>(ended).flatMap((line) => (line.event === 'step' ? [line.rewards, line.loss] : [])),
+  )
+  expect(rewards[0]).toHaveLength(4)
+  expect(rewards[1]).toEqual(rewards[0])
+  // The files of the run name the grader.
+  expect(readFileSync(at('own', 'config.yaml'), 'utf8')).toMatch(/reward_functions:\s.*grader\.json/)
+
+  writeFileSync(at('grader.json'), JSON.stringify({ type: 'score_model' }))
+  const refused = await lowrank([...config, '--set', 'output_dir=other'], { cwd: at() })
+  expect(refused.stderr).toMatch(
+    /error: reward_functions: \S+grader\.json: 'grader\.type' cannot be 'score_model'/,
+  )
+})
+
 test('a grader that cannot be had, rows that lack what it looks at, and rows without one are refused by name', async () => {
   const refused = async ({ cwd, args }: ReturnType<typeof prompts>, ...more: string[]) =>
     (await lowrank([...args, '--prepare', ...more], { cwd })).stderr
