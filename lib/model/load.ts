@@ -17,7 +17,7 @@ import { classifierGraph, headDeviation } from '../models/classifier.js'
 import { graphOf, openModelFiles } from '../models/index.js'
 import { graphPart, ranksOfNodes } from '../models/part.js'
 import { addon } from '../native/addon.js'
-import { cardOf, type DeviceOption, deviceOf } from '../native/device.js'
+import { cardOf, type DeviceOption, deviceOf, readyKernels } from '../native/device.js'
 import { translated } from '../native/errors.js'
 import { Lifetime } from '../native/handles.js'
 import { labelsSchema } from '../options/labels.js'
@@ -164,6 +164,7 @@ async function openBase(name: string, options: LoadOptions): Promise<BaseModel> 
   await breathe()
   const formats = formatsIn(graph, storageFormats(whole, dtypeOf, choice))
   const paged = pagedBudget(given.pagedWeights)
+  await readyKernels(device)
   const native = translated(() => addon().createModel(graph, { device }))
   try {
     const tables = embeddingAsUsual({ quantization, embeddingQuantization })

@@ -12,9 +12,11 @@ import type {
   CpuInfo,
   CudaReport,
   GrammarTables,
+  InflatedImage,
   JoinedRanks,
   MpiReport,
   NcclReport,
+  PackedKernels,
   PlanOptions,
   PlanReport,
   StateSpec,
@@ -59,6 +61,10 @@ export interface NativeAddon {
    * the GPU kernels, unless LOWRANK_CUDA_PACK is set.
    */
   configure(options: { threads?: number; isa?: string; cudaPack?: string }): void
+  /** The compressed kernels that a GPU needs and has not been given. Throws DEVICE if it cannot be used. */
+  packedKernels(device: Device): PackedKernels
+  /** Gives them, before the GPU is first used. */
+  giveKernels(images: readonly InflatedImage[]): void
   /** Bytes currently allocated, by category, in one kind of memory or in all. */
   allocated(place?: Place): Record<Category, number>
   /** Current and peak resident set size, in bytes (VmRSS, VmHWM). */

@@ -587,6 +587,30 @@ export interface CudaReport {
   cards: CudaCard[]
 }
 
+/** Compressed code in the kernel pack. */
+export interface PackedImage {
+  /** In the file. */
+  offset: number
+  /** Bytes there. */
+  stored: number
+  /** Bytes once it is inflated. */
+  bytes: number
+}
+
+/** The compressed kernels that a GPU needs. */
+export interface PackedKernels {
+  /** The kernel pack. */
+  path: string
+  images: PackedImage[]
+}
+
+/** One of them, inflated. */
+export interface InflatedImage {
+  /** As in the pack. */
+  offset: number
+  bytes: Uint8Array
+}
+
 /** A library of MPI that can be opened. */
 export interface MpiLibrary {
   name: string

@@ -1,7 +1,12 @@
-/** Selects the device to compute on. */
-import { DeviceError } from '../core/errors.js'
-import { addon, type CudaCard, type CudaReport, type Device } from './addon.js'
+/** Selects the device to compute on, and makes its kernels ready. */
+import { open } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { inflateRaw } from 'node:zlib'
+import { DeviceError, FileFormatError } from '../core/errors.js'
+import { addon, type CudaCard, type CudaReport, type Device, type InflatedImage } from './addon.js'
 import { translated } from './errors.js'
+
+const inflate = promisify(inflateRaw)
 
 /** A device choice: `cuda` is the first usable GPU; `auto` is the same, or the CPU if there is none. */
 export type DeviceOption = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
@@ -47,4 +52,28 @@ function missing(option: DeviceOption, { cards, reasons }: CudaReport): string {
 /** The GPU of a device; undefined for the CPU. */
 export function cardOf(device: Device): CudaCard | undefined {
   return device === 'cpu' ? undefined : usableCards().find(({ number }) => device === `cuda:${number}`)
+}
+
+/**
+ * Inflates the kernels that a GPU needs, which the package has compressed, before its first use.
+ * @throws {FileFormatError} for a damaged pack; {DeviceError} for a GPU that cannot be used
+ */
+export async function readyKernels(device: Device): Promise<void> {
+  if (device === 'cpu') return
+  const { path, images } = translated(() => addon().packedKernels(device))
+  if (images.length === 0) return
+  const inflated: InflatedImage[] = []
+  const file = await open(path)
+  try {
+    for (const { offset, stored, bytes } of images) {
+      const { buffer } = await file.read(Buffer.alloc(stored), 0, stored, offset)
+      inflated.push({ offset, bytes: await inflate(buffer, { maxOutputLength: bytes }) })
+    }
+  } catch (cause) {
+    const why = (cause as Error).message
+    throw new FileFormatError(`${path} is damaged: ${why}. Install the package again.`, { path }, { cause })
+  } finally {
+    await file.close()
+  }
+  translated(() => addon().giveKernels(inflated))
 }

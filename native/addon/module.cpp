@@ -66,6 +66,27 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
   });
 }
 
+/// @param info a device
+Napi::Value packed_kernels(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const auto [path, images] = Engine::instance().gpus().compressed(info[0].ToString());
+    PackedKernels found{path, {}};
+    for (const auto& [offset, stored, bytes] : images) found.images.push_back({offset, stored, bytes});
+    return to_value(info.Env(), found);
+  });
+}
+
+/// @param info inflated images
+Napi::Value give_kernels(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    cuda::Inflated inflated;
+    for (InflatedImage& image : Given(info[0], "images").as<std::vector<InflatedImage>>())
+      inflated[image.offset] = std::move(image.bytes);
+    Engine::instance().gpus().give(std::move(inflated));
+    return info.Env().Undefined();
+  });
+}
+
 Napi::Value remarks(const Napi::CallbackInfo& info) { return to_value(info.Env(), take_remarks()); }
 
 Napi::Value configure(const Napi::CallbackInfo& info) {
@@ -247,6 +268,8 @@ Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   method("cpu", cpu_info);
   method("configure", configure);
   method("cuda", cuda_info);
+  method("packedKernels", packed_kernels);
+  method("giveKernels", give_kernels);
   method("allocated", allocated);
   method("residentBytes", resident_bytes);
   method("resetPeak", reset_peak);

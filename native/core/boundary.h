@@ -942,6 +942,52 @@ struct CudaReport {
   }
 };
 
+/// Compressed code in the kernel pack.
+struct PackedImage {
+  /// In the file.
+  int64_t offset = 0;
+  /// Bytes there.
+  int64_t stored = 0;
+  /// Bytes once it is inflated.
+  int64_t bytes = 0;
+
+  friend bool operator==(const PackedImage&, const PackedImage&) = default;
+  template <class Of, class Visit>
+  static void each_key(Of& of, const Visit& visit) {
+    visit("offset", of.offset, false);
+    visit("stored", of.stored, false);
+    visit("bytes", of.bytes, false);
+  }
+};
+
+/// The compressed kernels that a GPU needs.
+struct PackedKernels {
+  /// The kernel pack.
+  std::string path{};
+  std::vector<PackedImage> images{};
+
+  friend bool operator==(const PackedKernels&, const PackedKernels&) = default;
+  template <class Of, class Visit>
+  static void each_key(Of& of, const Visit& visit) {
+    visit("path", of.path, false);
+    visit("images", of.images, false);
+  }
+};
+
+/// One of them, inflated.
+struct InflatedImage {
+  /// As in the pack.
+  int64_t offset = 0;
+  std::vector<uint8_t> bytes{};
+
+  friend bool operator==(const InflatedImage&, const InflatedImage&) = default;
+  template <class Of, class Visit>
+  static void each_key(Of& of, const Visit& visit) {
+    visit("offset", of.offset, false);
+    visit("bytes", of.bytes, false);
+  }
+};
+
 /// A library of MPI that can be opened.
 struct MpiLibrary {
   std::string name{};

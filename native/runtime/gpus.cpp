@@ -1,9 +1,7 @@
 #include "runtime/gpus.h"
 
 #include <cstdlib>
-#include <utility>
 
-#include "backends/cuda/pack.h"
 #include "core/error.h"
 
 namespace lowrank {
@@ -16,6 +14,20 @@ void Gpus::set_pack(const std::string& path) {
 std::string Gpus::pack() const {
   const char* const named = std::getenv("LOWRANK_CUDA_PACK");
   return named == nullptr || *named == '\0' ? pack_ : named;
+}
+
+std::pair<std::string, std::vector<cuda::Pack::Stored>> Gpus::compressed(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  const CudaInfo info = look();
+  const std::string path = pack();
+  std::vector<cuda::Pack::Stored> images = cuda::Pack(path).compressed(find(info, name).card.sm);
+  std::erase_if(images, [this](const cuda::Pack::Stored& each) { return inflated_.contains(each.offset); });
+  return {path, std::move(images)};
+}
+
+void Gpus::give(cuda::Inflated inflated) {
+  const std::lock_guard lock(mutex_);
+  inflated_.merge(inflated);
 }
 
 CudaInfo Gpus::look() {
@@ -70,7 +82,7 @@ cuda::CudaDevice& Gpus::opened(const std::string& name) {
   std::unique_ptr<cuda::CudaDevice>& device = open_[name];
   if (device == nullptr) {
     const CudaInfo info = look();
-    device = std::make_unique<cuda::CudaDevice>(driver_, find(info, name), pack());
+    device = std::make_unique<cuda::CudaDevice>(driver_, find(info, name), pack(), inflated_);
   }
   return *device;
 }

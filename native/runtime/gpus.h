@@ -7,10 +7,12 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backends/cuda/device.h"
 #include "backends/cuda/driver.h"
+#include "backends/cuda/pack.h"
 
 namespace lowrank {
 
@@ -26,6 +28,10 @@ class Gpus {
  public:
   /// @param path of the kernel pack, unless LOWRANK_CUDA_PACK is set
   void set_pack(const std::string& path);
+  /// The path of the kernel pack, and its compressed images that a GPU needs and has not been given. Throws as `open`.
+  std::pair<std::string, std::vector<cuda::Pack::Stored>> compressed(const std::string& name);
+  /// Gives them, inflated, before the GPU is opened; threads that come first or last give the same.
+  void give(cuda::Inflated inflated);
   CudaInfo info();
   /// The device named "cuda:N". Throws Error("DEVICE") with the reasons if it cannot be used.
   Device& open(const std::string& name);
@@ -45,6 +51,7 @@ class Gpus {
 
   std::mutex mutex_;
   std::string pack_;
+  cuda::Inflated inflated_;
   std::shared_ptr<const cuda::Driver> driver_;  // from the last detection
   std::map<std::string, std::unique_ptr<cuda::CudaDevice>> open_;
 };

@@ -31,7 +31,14 @@ mkdirSync(out, { recursive: true })
 const kernels = join(out, 'kernels')
 const targets = values.targets ? ['--targets', values.targets] : []
 run(process.execPath, ['scripts/cuda.mjs', 'build', '--out', kernels, ...targets])
-run(process.execPath, ['scripts/cuda/pack.mjs', '--from', kernels, '--out', join(out, 'lowrank.cuda')])
+run(process.execPath, [
+  'scripts/cuda/pack.mjs',
+  '--from',
+  kernels,
+  '--raw',
+  '--out',
+  join(out, 'lowrank.cuda'),
+])
 rmSync(kernels, { recursive: true })
 run(process.execPath, ['scripts/native.mjs', 'cuda-tests'])
 run('cmake', ['--build', 'out/release', '--target', 'lowrank_card_bench', '--parallel', '2'])

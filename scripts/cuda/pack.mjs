@@ -2,8 +2,9 @@
  * Writes the kernel pack, prebuilds/lowrank.cuda: compiled kernels for every kind of card in one file, whose layout
  * native/backends/cuda/pack.h describes.
  *
- *   node scripts/cuda/pack.mjs --from FOLDER [--out FILE]
+ *   node scripts/cuda/pack.mjs --from FOLDER [--out FILE] [--raw]
  *
+ * --raw does not compress it, for native programs, which do not inflate.
  * FOLDER is what `scripts/cuda.mjs build --out FOLDER` made: sm_NN/MODULE.cubin and compute_NN/MODULE.ptx.
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -20,7 +21,7 @@ const ROW = 64
  * @param modules `{ name, kernels: names, images: { sm, ptx, bytes }[] }[]`; sm is the compute capability, ten times
  * @returns the bytes of the file
  */
-export function packOf(modules) {
+export function packOf(modules, { raw = false } = {}) {
   const images = modules.flatMap(({ name, images }, module) =>
     images.map(({ sm, ptx, bytes }) => ({ name, module, sm, ptx, bytes: Buffer.from(bytes) })),
   )
@@ -28,7 +29,10 @@ export function packOf(modules) {
   const twice = kernels.find(({ name }, i) => kernels.findIndex((other) => other.name === name) !== i)
   if (twice) throw new Error(`kernel ${twice.name} is in two modules`)
   const rows = Buffer.alloc((images.length + kernels.length) * ROW)
-  const stored = images.map(({ bytes }) => deflateRawSync(bytes, { level: constants.Z_BEST_COMPRESSION }))
+  const stored = images.map(({ bytes }) => {
+    const small = raw ? bytes : deflateRawSync(bytes, { level: constants.Z_BEST_COMPRESSION })
+    return small.length < bytes.length ? small : bytes
+  })
   let offset = HEADER + rows.length
   for (const [i, { name, module, sm, ptx, bytes }] of images.entries()) {
     let at = i * ROW
@@ -88,12 +92,13 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     options: {
       from: { type: 'string' },
       out: { type: 'string', default: packFile },
+      raw: { type: 'boolean' },
     },
   })
   if (values.from === undefined)
     throw new Error('pack.mjs: --from names the folder with the compiled kernels')
   const modules = modulesOf(values.from)
-  const bytes = packOf(modules)
+  const bytes = packOf(modules, values)
   mkdirSync(dirname(values.out), { recursive: true })
   writeFileSync(`${values.out}.tmp`, bytes)
   renameSync(`${values.out}.tmp`, values.out)

@@ -32,8 +32,9 @@ int64_t CudaSizes::workspace(const Kernel& kernel) const {
   return std::visit([&](const auto& k) { return workspace_of(card_, k); }, kernel);
 }
 
-CudaDevice::CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack)
-    : gpu_(std::move(driver), found, pack), memory_(gpu_), sizes_(gpu_.card()) {
+CudaDevice::CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack,
+                       Inflated inflated)
+    : gpu_(std::move(driver), found, pack, std::move(inflated)), memory_(gpu_), sizes_(gpu_.card()) {
   const Gpu::Entered entered(gpu_);
   std::string reason;  // why there is no library: products then run on the kernels here
   library_ = CublasLt::open(gpu_.card().sm, reason);

@@ -34,7 +34,9 @@ class CudaSizes final : public KernelSizes {
 class CudaDevice final : public Device, private Launcher {
  public:
   /// @param pack path of the kernel pack
-  CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack);
+  /// @param inflated its images for the card that are compressed
+  CudaDevice(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack,
+             Inflated inflated = {});
 
   const CudaSizes& sizes() const override { return sizes_; }
   CudaMemory& memory() override { return memory_; }

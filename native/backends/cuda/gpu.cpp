@@ -21,12 +21,12 @@ bool is(const char* variable, const char* value) { return variable != nullptr &&
 
 }  // namespace
 
-Gpu::Gpu(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack)
+Gpu::Gpu(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack, Inflated inflated)
     : driver_(std::move(driver)),
       found_(found),
       blocking_(is(std::getenv("LOWRANK_CUDA_BLOCKING"), "1")),
       uses_graphs_(!blocking_ && !is(std::getenv("LOWRANK_CUDA_GRAPHS"), "0")),
-      pack_(pack) {
+      pack_(pack, std::move(inflated)) {
   if (!pack_.runs_on(card().sm))
     fail("DEVICE", name(), ": ", pack, " has no kernels for compute capability ", card().sm / 10, ".", card().sm % 10);
   try {

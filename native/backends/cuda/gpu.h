@@ -28,7 +28,8 @@ class Gpu {
   /// Takes the card's primary context, which libraries share. Throws Error("DEVICE"), or Error("FILE_FORMAT") for a
   /// damaged pack.
   /// @param pack path of the kernel pack
-  Gpu(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack);
+  /// @param inflated its images for the card that are compressed
+  Gpu(std::shared_ptr<const Driver> driver, const FoundCard& found, const std::string& pack, Inflated inflated = {});
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
   /// Waits for what is queued.

@@ -1,8 +1,9 @@
 /** Models on a GPU, that of the stand-in driver, and what is said where there is none. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { packOf } from '../../../scripts/cuda/pack.mjs'
 import { tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 import { hasStandin, standin } from '../native/cuda-standin.js'
@@ -90,6 +91,38 @@ describe.runIf(hasStandin)('on the stand-in driver', () => {
       for (const [i, loss] of late.entries()) expect(loss).toBeCloseTo(cpu[i] as number, 3)
     },
   )
+
+  sweepTest('a run trains by a compressed pack, and a damaged one is named', async () => {
+    const env = standin()
+    const { losses } = await trained('cuda', env)
+    // The code of its kernels is their names, in the pack that it wrote.
+    const written = readFileSync(env.LOWRANK_CUDA_PACK as string)
+    const begin = written.indexOf('\u007fELFnames')
+    const code = written.subarray(begin, written.indexOf(0, begin) + 1)
+    const kernels = code
+      .toString('latin1', 0, code.length - 1)
+      .split('\n')
+      .slice(1)
+    const bytes = packOf([{ name: 'all', kernels, images: [{ sm: 80, ptx: false, bytes: code }] }])
+    expect(bytes.length).toBeLessThan(written.length)
+    const pack = join(mkdtempSync(join(tmpdir(), 'lowrank-pack-')), 'lowrank.cuda')
+    onTestFinished(() => rmSync(dirname(pack), { recursive: true }))
+    writeFileSync(pack, bytes)
+    const compressed = { ...env, LOWRANK_CUDA_PACK: pack }
+    expect((await trained('cuda', compressed)).losses).toEqual(losses)
+    for (const at of [bytes.length - 1, bytes.length - 300]) {
+      const changed = Buffer.from(bytes)
+      changed[at] = (changed[at] as number) ^ 0x41
+      writeFileSync(pack, changed)
+      const { code, stderr } = await lowrank(
+        ['generate', '--model', 'demo/base', '--device', 'cuda', '--prompt', 'a'],
+        { env: compressed },
+      )
+      expect(code).toBe(1)
+      expect(stderr).toContain(`${pack} is damaged: `)
+      expect(stderr).toContain('Install the package again.')
+    }
+  })
 
   sweepTest(
     'a base passes through the card from pinned memory, or where that is refused from its file',

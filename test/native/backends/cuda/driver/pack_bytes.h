@@ -1,4 +1,4 @@
-// Kernel packs for tests, stored without compression; native/backends/cuda/pack.h has their layout.
+// Kernel packs for tests; native/backends/cuda/pack.h has their layout.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@ class PackBytes {
     uint32_t module, sm;
     bool ptx;
     std::string bytes;
+    std::string deflated = {};  // in place of the bytes
   };
   struct Kernel {
     std::string name;
@@ -22,23 +23,15 @@ class PackBytes {
     std::string rows, data;
     const size_t begin = 32 + 64 * (images.size() + kernels.size());
     for (const Image& image : images) {
-      std::string stored;
-      for (size_t at = 0; stored.empty() || at < image.bytes.size(); at += kMostStored) {
-        const std::string piece = image.bytes.substr(at, kMostStored);
-        stored += at + kMostStored >= image.bytes.size() ? '\1' : '\0';
-        put(stored, piece.size(), 2);
-        put(stored, ~piece.size(), 2);
-        stored += piece;
-      }
       put(rows, image.module, 4);
       put(rows, image.sm, 4);
       put(rows, image.ptx ? 1 : 0, 4);
       put(rows, crc(image.bytes), 4);
       put(rows, begin + data.size(), 8);
-      put(rows, stored.size(), 8);
+      put(rows, image.deflated.empty() ? image.bytes.size() : image.deflated.size(), 8);
       put(rows, image.bytes.size(), 8);
       rows += padded("module" + std::to_string(image.module), 24);
-      data += stored;
+      data += image.deflated.empty() ? image.bytes : image.deflated;
     }
     for (const Kernel& kernel : kernels) {
       rows += padded(kernel.name, 60);
@@ -66,8 +59,6 @@ class PackBytes {
   }
 
  private:
-  static constexpr size_t kMostStored = 65535;  // bytes of a block of deflate that is not compressed
-
   static uint32_t crc(const std::string& text) {
     uint32_t crc = 0xffffffffu;
     for (const char byte : text) {
