@@ -4,6 +4,9 @@
 //   npm run build && node scripts/bits.mjs record before.json [--only lora] [--root CLONE]
 //   node scripts/bits.mjs compare before.json after.json
 //
+// The weights of some models are drawn before tests; in a new clone run one first, such as
+// `npx vitest run --project=unit test/parity/forward.test.ts`.
+//
 // A case trains ten steps on a model of test/parity/models and keeps: the steps and buffers of every plan that it makes
 // (as LOWRANK_LOG=plan,arena prints them), the loss and gradient norm of every step as the 64 bits of the double, and
 // SHA-256 of the adapter's values, of logits and of merged files. Bits depend on the processor and on the compiler, so
@@ -12,7 +15,7 @@
 //
 // Compared: bits must be equal and peaks must not grow. Plans whose text differs are counted, and shown with --diff.
 import { createHash } from 'node:crypto'
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -61,7 +64,12 @@ function models(root, work) {
   return (name) => {
     if (folders[name] !== undefined) return folders[name]
     const folder = join(work, 'models', name)
-    cpSync(join(root, 'test/parity/models', name), folder, { recursive: true })
+    const source = join(root, 'test/parity/models', name)
+    if (!existsSync(join(source, 'model.safetensors')))
+      throw new Error(
+        `${source} has no model.safetensors. Run a test there first, which draws it: npx vitest run --project=unit test/parity/forward.test.ts`,
+      )
+    cpSync(source, folder, { recursive: true })
     const { vocab_size } = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'))
     writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(byteTokenizer(vocab_size)))
     folders[name] = folder
