@@ -1,6 +1,7 @@
 /** The rewards of a config: modules with functions, and graders in JSON files. */
+import { parse } from 'node:path'
 import { readJsonObject } from '../io/input.js'
-import { type Grader, graderOf, rewardBy } from '../serve/index.js'
+import type { Grader } from '../serve/index.js'
 import type { Rewards } from '../tasks/rewards.js'
 import { UsageError } from './errors.js'
 
@@ -12,6 +13,7 @@ const SIZE_LIMIT = 1 << 20
  */
 export async function readGrader(path: string, flag: string): Promise<Grader> {
   const value = await readJsonObject(path, SIZE_LIMIT)
+  const { graderOf } = await import('../serve/index.js')
   try {
     return graderOf(value, ['grader'])
   } catch (error) {
@@ -25,13 +27,14 @@ export async function readGrader(path: string, flag: string): Promise<Grader> {
  */
 export async function withGraders(rewards: Rewards | null): Promise<Rewards | null> {
   if (rewards === null) return null
+  const list = [rewards].flat()
   return Promise.all(
-    [rewards]
-      .flat()
-      .map(async (one) =>
-        typeof one === 'string' && /\.json$/i.test(one)
-          ? rewardBy(await readGrader(one, 'reward_functions:'))
-          : one,
-      ),
+    list.map(async (one) => {
+      if (typeof one !== 'string' || !/\.json$/i.test(one)) return one
+      const grader = await readGrader(one, 'reward_functions:')
+      const { rewardBy } = await import('../serve/index.js')
+      // Each of several has the name of its file.
+      return rewardBy(grader, list.length > 1 ? parse(one).name : undefined)
+    }),
   )
 }

@@ -54,14 +54,18 @@ function finite(value: number): number {
   throw new GraderProblem('other_error', `calculate_output is ${value}`)
 }
 
-/** The rewards of a run by a grader. A row that lacks what the grader looks at is an error, and an answer that does gets 0. */
-export function rewardBy(grader: Grader) {
-  return function reward({ prediction, item }: { prediction: string; item: Observed['item'] }): number {
+/**
+ * The rewards of a run by a grader. A row that lacks what the grader looks at is an error, and an answer that does gets 0.
+ * @param name of the reward, and of its metric
+ */
+export function rewardBy(grader: Grader, name = 'reward') {
+  const by = ({ prediction, item }: { prediction: string; item: Observed['item'] }): number => {
     const { reward, problems } = graded(grader, { output: prediction, item })
     const ofItem = problems.find((problem) => problem.ofItem)
     if (ofItem !== undefined) throw ofItem
     return reward
   }
+  return Object.defineProperty(by, 'name', { value: name })
 }
 
 /** @throws {DataError} for the first row that lacks what the grader looks at, naming file and line */

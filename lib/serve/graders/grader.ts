@@ -59,11 +59,11 @@ const multi = z.strictObject({
 
 /** Types and metrics that need more than the texts, each with what to do instead. */
 const REFUSED: Readonly<Record<string, string>> = {
-  python: 'this server runs no code of requests; train with reward_functions by lowrank train',
+  python: 'no code of graders is run; train with functions of your own in reward_functions by lowrank train',
   score_model: 'no model grades here; check the text of the answer',
   label_model: 'no model grades here; check the text of the answer',
-  endpoint: 'this server sends nothing to others; check the text of the answer',
-  cosine: 'it needs embeddings, which this server does not make; use fuzzy_match or rouge_l',
+  endpoint: 'nothing is sent to others; check the text of the answer',
+  cosine: 'it needs embeddings, which are not made here; use fuzzy_match or rouge_l',
   meteor: 'it needs the words of WordNet; use bleu, gleu or rouge_l',
 }
 
@@ -143,11 +143,7 @@ function typeOf(value: unknown, at: readonly PropertyKey[]): unknown {
 function refuse(word: string, at: readonly PropertyKey[]): void {
   if (!Object.hasOwn(REFUSED, word)) return
   const param = at.join('.')
-  throw invalid(
-    param,
-    `'${param}' cannot be '${word}' on this server: ${REFUSED[word]}.`,
-    'unsupported_parameter',
-  )
+  throw invalid(param, `'${param}' cannot be '${word}' here: ${REFUSED[word]}.`, 'unsupported_parameter')
 }
 
 /** Graders by their names: the guides have an object, and types of clients one grader, or a list. */

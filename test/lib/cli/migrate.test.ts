@@ -293,7 +293,7 @@ test('a grader that cannot be had, rows that lack what it looks at, and rows wit
     (await lowrank([...args, '--prepare', ...more], { cwd })).stderr
   const grader = ['--grader', 'grader.json']
   expect(await refused(prompts({ type: 'score_model' }), ...grader)).toContain(
-    "--grader grader.json: 'grader.type' cannot be 'score_model' on this server: no model grades here",
+    "--grader grader.json: 'grader.type' cannot be 'score_model' here: no model grades here",
   )
   expect(await refused(prompts(LETTER, { word: 'e' }), ...grader)).toContain(
     'prompts.jsonl, line 1: there is no item.letter, which the grader looks at; add it to the row',

@@ -142,7 +142,7 @@ test('what is no grader, or needs more than the texts, is refused by its name', 
     [
       { type: 'python', source: 'x' },
       'grader.type',
-      "cannot be 'python' on this server: this server runs no code",
+      "cannot be 'python' here: no code of graders is run",
       unsupported,
     ],
     [{ type: 'score_model' }, 'grader.type', "cannot be 'score_model'", unsupported],
