@@ -291,7 +291,8 @@ async function verify(
         ...{ cells: cells ?? null, overrides: set ?? [], signal },
         onCell: (cell, done, total) => {
           output.event<'compare'>({ event: 'verified', ...cell })
-          output.text(`${cell.same ? 'same ' : 'OTHER'}  ${cell.id}  ${cell.found}`)
+          const why = cell.difference === null ? '' : `  ${cell.difference}`
+          output.text(`${cell.same ? 'same ' : 'OTHER'}  ${cell.id}  ${cell.found}${why}`)
           line.update(`${done} of ${total}`, done / total)
         },
       }),

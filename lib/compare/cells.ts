@@ -14,15 +14,15 @@ export type CompareTask =
 export type Outcome = { kind: 'rung'; rung: CompareRung } | { kind: 'cell'; cell: CompareCell }
 
 /** The parts of the results that a task needs. */
-export type TaskContext = Pick<CompareResults, 'entries' | 'seeds' | 'model' | 'data' | 'binary'>
+export type TaskContext = Pick<CompareResults, 'version' | 'entries' | 'seeds' | 'model' | 'data' | 'binary'>
 
 /** The parts of the results that another process needs for a task, without the results of other entries. */
 export function taskContext(
   task: CompareTask,
-  { entries, seeds, model, data, binary }: CompareResults,
+  { version, entries, seeds, model, data, binary }: CompareResults,
 ): TaskContext {
   const own = entries.filter(({ name }) => name === task.name).map((entry) => ({ ...entry, cells: [] }))
-  return { entries: own, seeds, model, data, binary }
+  return { version, entries: own, seeds, model, data, binary }
 }
 
 /** Runs one task at a time. */
@@ -37,7 +37,7 @@ export interface Runner {
 export async function runTask(
   workbench: Workbench,
   task: CompareTask,
-  { entries, seeds, model, data, binary }: TaskContext,
+  { entries, seeds, version, model, data, binary }: TaskContext,
 ): Promise<Outcome> {
   const entry = entries.find(({ name }) => name === task.name)
   if (entry === undefined) throw new InternalError(`a compare has no entry ${task.name}`)
@@ -48,7 +48,8 @@ export async function runTask(
   }
   const { name, steps, search } = entry
   const run = { rate: search.chosen as number, steps, seed: task.seed }
-  return { kind: 'cell', cell: await workbench.cell({ name, strategy }, run, { model, data, binary }) }
+  const about = { version, model, data, binary }
+  return { kind: 'cell', cell: await workbench.cell({ name, strategy }, run, about) }
 }
 
 /** Parses the strategy of an entry from the results. */

@@ -11,6 +11,7 @@ import { type Contestant, contestant, controls, REFERENCE, strategyNames } from 
 import { nearestSize } from './equal.js'
 import type { Metric } from './metrics.js'
 import type { CompareAsked } from './options.js'
+import { VERSION } from './proof.js'
 import type { CompareEntry, CompareResults } from './results.js'
 import { newSearch, rateGrid, rungSteps } from './search.js'
 import { settingsOf, withoutPaths } from './settings.js'
@@ -54,7 +55,7 @@ export async function prepared(
     entry.search = newSearch(rateGrid(entry.config.name, center, points))
   }
   return {
-    ...{ version: 1, kind: 'compare', hash: '', created, finished: null, command: asked.command },
+    ...{ version: VERSION, kind: 'compare', hash: '', created, finished: null, command: asked.command },
     ...identity,
     equal: asked.equal,
     metrics: metrics.map(({ name, higherIsBetter }) => ({

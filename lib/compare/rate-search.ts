@@ -151,14 +151,14 @@ export async function searchRate(asked: RateSearchAsked): Promise<RateSearch> {
   )
   const search = newSearch([-1, 0, 1].map((half) => halfDecades(center, half)))
   const run = async ({ rate, steps: length }: RungAsked) => {
-    const short = { strategy, rate, steps: length, seed: config.seed, constant: true, onStep: onStep(rate) }
+    const short = { strategy, rate, steps: length, seed: config.seed, of: totalSteps, onStep: onStep(rate) }
     return trained(setup, short, async (adapter, { diverged, seconds }) => {
       const items = diverged ? [] : await validationLosses(setup, adapter)
       return { rate, rung: { steps: length, loss: diverged ? null : mean(items), items, seconds } }
     })
   }
   for (;;) {
-    const next = nextRungs(search, [sizes.short], start)
+    const next = nextRungs(search, [sizes.short], start, { refines: false })
     if (next.length === 0) break
     const made = await ranks.together('short runs', async () => {
       const own: Awaited<ReturnType<typeof run>>[] = []
@@ -212,7 +212,7 @@ async function centerOf(
 ): Promise<number> {
   const highest = Math.min(LARGEST_RATE, HIGHEST * usual)
   const factor = (step: number) => ((LOWEST * usual) / highest) ** (1 - step / (steps - 1))
-  const rising = { strategy, rate: highest, steps, seed: setup.options.seed, constant: true }
+  const rising = { strategy, rate: highest, steps, seed: setup.options.seed }
   const losses = await trained(
     setup,
     { ...rising, schedule: factor, until: hasBlownUp, onStep },

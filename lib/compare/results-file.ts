@@ -38,9 +38,9 @@ export async function readResults(path: string): Promise<CompareResults> {
       { path: file },
     )
   const raw = await readJsonObject(file, SIZE_LIMIT)
-  if (raw.kind !== 'compare' || raw.version !== 1)
+  if (raw.kind !== 'compare' || ![1, 2].includes(raw.version as number))
     throw new FileFormatError(
-      `${file} is no result of a compare that this version reads: kind is ${JSON.stringify(raw.kind) ?? 'absent'} and version ${JSON.stringify(raw.version) ?? 'absent'}, expected "compare" and 1.`,
+      `${file} is no result of a compare that this version reads: kind is ${JSON.stringify(raw.kind) ?? 'absent'} and version ${JSON.stringify(raw.version) ?? 'absent'}, expected "compare" and 1 or 2.`,
       { path: file, kind: raw.kind ?? null, version: raw.version ?? null },
     )
   const { hash, ...rest } = raw

@@ -43,7 +43,9 @@ const planned = z.object({ bytes, rows: z.array(planRow) })
 
 const rung = z.object({
   steps: count,
-  loss: loss.describe('Mean validation loss after these steps at a constant rate; null: diverged'),
+  loss: loss.describe(
+    'Mean validation loss after these steps, by the schedule of the run in small; null: diverged',
+  ),
   items: z.array(loss).describe('Loss of each validation row; empty where the run diverged'),
   seconds,
 })
@@ -52,6 +54,7 @@ const searchedRate = z.object({
   rate: z.number().positive(),
   rungs: z.array(rung).describe('Runs at this rate, shortest first, each from the start'),
   beyond: z.literal(true).optional().describe('Added since the best of the first rung was at an edge'),
+  refined: z.literal(true).optional().describe('Added a quarter of a decade from one of the best two'),
 })
 
 const search = z.object({
@@ -77,7 +80,7 @@ const cell = z.object({
     'SHA-256 over the configuration, base, data, binary, and bits: what `compare verify` finds again',
   ),
   bits: sha256.describe(
-    'SHA-256 over the results alone: the loss of every step, the curve, the loss of every item, and the predictions',
+    'SHA-256 over the results alone: the loss of every step, the curve, and the loss, the scores and the prediction of every item',
   ),
   metrics: metricValues,
   items,
@@ -166,7 +169,7 @@ const metricStatistics = z.object({
 
 /** Content of results.json. */
 export const compareResults = z.object({
-  version: z.literal(1),
+  version: z.literal([1, 2]).describe('2: hashes of cells cover the scores of rows'),
   kind: z.literal('compare'),
   hash: sha256.describe('SHA-256 over all other fields, so that a change by hand is noticed'),
   created: z.string().describe('ISO 8601'),

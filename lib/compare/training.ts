@@ -5,6 +5,7 @@ import { createAdapter } from '../model/attach.js'
 import type { Model } from '../model/model.js'
 import { addon, CATEGORIES } from '../native/addon.js'
 import type { RunOptions } from '../options/options.js'
+import { shortened } from '../options/schedules.js'
 import { rulesOf } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { answeredRows, rowLosses } from '../train/measures/row-measures.js'
@@ -37,8 +38,8 @@ export interface TrainingAsked {
   rate: number
   steps: number
   seed: number
-  /** True for search runs: a short warm-up, then a constant rate. */
-  constant: boolean
+  /** Steps of the run whose schedule a short run has in small; default: `steps`. */
+  of?: number
   /** Steps after which the validation loss is measured. */
   evaluateAt?: ReadonlySet<number>
   /** Factor on the rate after `completed` steps, instead of a schedule. */
@@ -66,8 +67,6 @@ export interface Trained {
   planned: { bytes: number; rows: CompareCell['measured_peak']['rows'] }
   measured: CompareCell['measured_peak']
 }
-
-const SEARCH_WARMUP = 0.1
 
 /**
  * Trains an adapter and passes it to `then` before detaching it. If training diverged, the adapter is in its state
@@ -139,15 +138,13 @@ export async function trained<T>(
 }
 
 /** Options of a run that stops after its steps and neither evaluates nor saves. */
-function runOptions({ options }: SearchSetup, { rate, steps, seed, constant }: TrainingAsked): RunOptions {
+function runOptions({ options }: SearchSetup, { rate, steps, seed, of = steps }: TrainingAsked): RunOptions {
   return {
     ...options,
+    ...shortened(options, steps, of),
     ...{ learningRate: rate, maxSteps: steps, seed },
     ...{ evalSteps: null, saveSteps: null, loadBestModelAtEnd: false, earlyStoppingPatience: null },
     ...{ metricForBestModel: 'loss' as const, greaterIsBetter: null, evalGenerate: 0 },
-    ...(constant
-      ? { lrSchedulerType: 'constant_with_warmup' as const, warmupSteps: null, warmupRatio: SEARCH_WARMUP }
-      : {}),
   }
 }
 

@@ -2,6 +2,7 @@
 import { REFERENCE } from './entries.js'
 import { unequalSizes } from './equal.js'
 import type { CompareEntry, CompareResults } from './results.js'
+import { rungOf } from './search.js'
 import { metricStatistics } from './statistics/index.js'
 
 /** Statistics by metric name; metrics that the data does not provide are omitted. */
@@ -61,8 +62,10 @@ function isFlat({ search: { rates, chosen }, cells }: CompareEntry): boolean {
   const squares = means.reduce((sum, value) => sum + (value - average) ** 2, 0)
   const spread = Math.sqrt(squares / (means.length - 1))
   return [rates[at - 1], rates[at + 1]].every((neighbor) => {
-    const shared = Math.min(neighbor?.rungs.length ?? 0, own.length) - 1
-    const losses = [neighbor?.rungs[shared]?.loss, own[shared]?.loss]
+    const shared = own.findLast(
+      ({ steps }) => neighbor !== undefined && rungOf(neighbor, steps) !== undefined,
+    )
+    const losses = [neighbor && shared && rungOf(neighbor, shared.steps)?.loss, shared?.loss]
     return losses.every((loss) => typeof loss === 'number')
       ? Math.abs((losses[0] as number) - (losses[1] as number)) < spread
       : false

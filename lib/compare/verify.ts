@@ -11,8 +11,9 @@ import { strategyToFile } from '../strategies/index.js'
 import { canonical } from '../train/checkpoints/run-identity.js'
 import { type RunConfig, resolveConfig } from '../train/config/config.js'
 import { applyOverrides } from '../train/config/overrides.js'
-import { LocalRunner, type Runner } from './cells.js'
+import { LocalRunner, type Outcome, type Runner } from './cells.js'
 import { METRIC_NAMES, metricsOf } from './metrics.js'
+import { checkProof, differenceOf } from './proof.js'
 import type { CompareCell, CompareEntry, CompareResults } from './results.js'
 import { readResults, resultsPath } from './results-file.js'
 import { hashedSettings, settingsOf } from './settings.js'
@@ -37,6 +38,8 @@ export interface VerifiedCell {
   /** Hash after retraining. */
   found: string
   same: boolean
+  /** The first value that differs, in words; null if none does. */
+  difference: string | null
 }
 
 /** Outcome of a verification. */
@@ -61,10 +64,11 @@ const optionsSchema = z.strictObject({
 })
 
 /**
- * Retrains cells of `results.json` and compares their hashes. The model and data are where they were, or where
- * `overrides` says.
+ * Checks that `results.json` agrees with itself, then retrains cells and compares their hashes. The model and data are
+ * where they were, or where `overrides` says.
  * @param path of results.json, or of its folder
- * @throws {FileFormatError} for results that were edited by hand
+ * @throws {FileFormatError} for results that were edited by hand, also where their hashes were made again, naming what
+ * does not follow from the rest
  * @throws {ConfigError} when the model or data has changed, or there are no cells
  * @throws {UnsupportedError} when the CPU's instruction set differs, which changes the bits
  * @example const { same } = await verifyCompare('out-compare', { cells: 10 })
@@ -133,7 +137,9 @@ export async function repetitionOf(
   const known = results.metrics.map(({ name }) => name).filter((name) => METRIC_NAMES.includes(name as never))
   const now = Date.parse(results.created)
   const options = { validationRows, testRows, metrics: metricsOf(known), now }
-  return { file, results, setting: { config, options }, cells: drawn(all, count ?? all.length) }
+  const setting = { config, options }
+  checkProof(results, configOf(setting, file), file)
+  return { file, results, setting, cells: drawn(all, count ?? all.length) }
 }
 
 /**
@@ -155,8 +161,10 @@ export async function repeated(
     for (let next = left.shift(); next !== undefined; next = left.shift()) {
       signal?.throwIfAborted()
       const [index, { entry, cell }] = next
-      const hash = await hashAgain(one, results, entry, cell)
-      const verified = { id: cell.id, expected: cell.hash, found: hash, same: hash === cell.hash }
+      const again = await trainedAgain(one, results, entry, cell)
+      const same = again.hash === cell.hash
+      const difference = same ? null : differenceOf(cell, again)
+      const verified = { id: cell.id, expected: cell.hash, found: again.hash, same, difference }
       found[index] = verified
       onCell?.(verified, ++done, cells.length)
     }
@@ -178,18 +186,17 @@ export async function repeated(
   }
 }
 
-/** The hash of a cell that is trained again. */
-async function hashAgain(
+async function trainedAgain(
   runner: Runner,
   results: CompareResults,
   entry: CompareEntry,
   { rate, seed }: CompareCell,
-): Promise<string> {
+): Promise<CompareCell> {
   // Use the rate of the cell, whatever the search chose.
   const search = { ...entry.search, chosen: rate }
   const task = { kind: 'cell' as const, name: entry.name, seed }
   const outcome = await runner.run(task, { ...results, entries: [{ ...entry, search }] })
-  return outcome.kind === 'cell' ? outcome.cell.hash : ''
+  return (outcome as Extract<Outcome, { kind: 'cell' }>).cell
 }
 
 /** The config of the compare, with the model and the data at their present places, as plain data. */

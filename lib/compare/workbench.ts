@@ -20,12 +20,12 @@ import { trainingPlans } from '../planning/plans.js'
 import { describeAdapter } from '../strategies/describe.js'
 import { rulesOf, strategyToFile } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { hashOf } from '../train/checkpoints/run-identity.js'
 import { loadQuantization, type RunConfig, trainOptions } from '../train/config/config.js'
 import { describeQuantization, type Quantization } from '../weights/quantization.js'
 import { type CompareData, describeData, readCompareData } from './data.js'
 import type { Contestant } from './entries.js'
 import type { Metric } from './metrics.js'
+import { bitsOf, cellHash, meansOf } from './proof.js'
 import type { CompareCell, CompareResults, CompareRung } from './results.js'
 import { hashedSettings } from './settings.js'
 import { mean, measured, stepsOfEpoch, type Trained, trained, validationLosses } from './training.js'
@@ -140,7 +140,7 @@ export class Workbench {
         { needed, available },
       )
     const asked = {
-      ...{ strategy, steps: Math.min(TIMED_STEPS, this.steps), seed, constant: true },
+      ...{ strategy, steps: Math.min(TIMED_STEPS, this.steps), seed },
       rate: this.ownRate(strategy),
     }
     return trained(this.#setup(model), asked, async (adapter, found) => ({
@@ -200,7 +200,7 @@ export class Workbench {
   /** Runs one rung of a search. */
   async rung(strategy: StrategyConfig, rate: number, steps: number, seed: number): Promise<CompareRung> {
     const setup = this.#setup(await this.#baseFor(strategy))
-    const asked = { strategy, rate, steps, seed, constant: true }
+    const asked = { strategy, rate, steps, seed, of: this.steps }
     return trained(setup, asked, async (adapter, { diverged, probeSeconds, seconds }) => {
       const items = diverged ? [] : await validationLosses(setup, adapter)
       return { steps, loss: mean(items), items, seconds: probeSeconds + seconds }
@@ -211,21 +211,21 @@ export class Workbench {
   async cell(
     { name, strategy }: Contestant,
     { rate, steps, seed }: { rate: number; steps: number; seed: number },
-    about: Pick<CompareResults, 'model' | 'data' | 'binary'>,
+    about: Pick<CompareResults, 'model' | 'data' | 'binary' | 'version'>,
   ): Promise<CompareCell> {
     const model = await this.#baseFor(strategy)
     const setup = this.#setup(model)
     const every = Math.max(1, Math.ceil(steps / CURVE_POINTS))
     const points = Array.from({ length: steps }, (_, i) => i + 1).filter((step) => step % every === 0)
-    const asked = { strategy, rate, steps, seed, constant: false, evaluateAt: new Set([...points, steps]) }
+    const asked = { strategy, rate, steps, seed, evaluateAt: new Set([...points, steps]) }
     return trained(setup, asked, async (adapter, found) => {
       const { items, general } = found.diverged
         ? { items: { loss: this.#data.questions.map(() => null), scores: {} }, general: null }
         : await measured(setup, adapter)
       const { curve, losses, diverged } = found
-      const results = { losses, curve, general, loss: items.loss, predictions: items.predictions ?? null }
-      const bits = hashOf(results)
-      const { model: named, data, binary } = about
+      const made = { train_losses: losses, curve, general_loss: general, items }
+      const { model: named, data, binary, version } = about
+      const bits = bitsOf(made, version)
       const inputs = {
         ...{ strategy: strategyToFile(strategy), rate, steps, seed },
         settings: hashedSettings(this.#config),
@@ -234,8 +234,7 @@ export class Workbench {
       }
       return {
         ...{ id: `${name}/${seed}`, seed, rate, steps: losses.length, diverged },
-        ...{ hash: hashOf({ inputs, bits }), bits },
-        ...{ metrics: meansOf(items), items, general_loss: general, curve, train_losses: losses },
+        ...{ hash: cellHash(inputs, bits), bits, metrics: meansOf(items), ...made },
         seconds: found.probeSeconds + found.seconds,
         seconds_to_best: secondsToBest(found),
         tokens_per_second: found.seconds > 0 ? found.tokens / found.seconds : 0,
@@ -319,13 +318,6 @@ async function savedBytes(adapter: Adapter): Promise<number> {
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
-}
-
-/** Means over the test rows. */
-export function meansOf({ loss, scores }: CompareCell['items']): CompareCell['metrics'] {
-  return Object.fromEntries(
-    [['loss', loss] as const, ...Object.entries(scores)].map(([name, values]) => [name, mean(values)]),
-  )
 }
 
 function secondsToBest({ curve, curveSeconds, diverged, probeSeconds }: Trained): number | null {

@@ -99,6 +99,19 @@ export function scheduleAt(
   return scheduleFactor(scheduleOf(lrSchedulerType), span, completed)
 }
 
+/** The schedule of a run of `of` steps in the same shape over fewer. */
+export function shortened<
+  T extends { lrSchedulerType: (typeof names)[number] | Schedule; warmupSteps: number | null },
+>({ lrSchedulerType: type, warmupSteps, ...rest }: T, steps: number, of: number) {
+  const share = (count: number) => Math.round((count * steps) / of)
+  const isStable = typeof type === 'object' && type.type === 'warmup_stable_decay'
+  return {
+    ...rest,
+    lrSchedulerType: isStable ? { ...type, numDecaySteps: Math.max(1, share(type.numDecaySteps)) } : type,
+    warmupSteps: warmupSteps === null ? null : share(warmupSteps),
+  }
+}
+
 /**
  * Factor on the base rate for the step that follows `completed` others. The first warm-up step has factor 0, as in
  * transformers.

@@ -35,6 +35,7 @@ export const printed = z.discriminatedUnion('event', [
       expected: z.string().describe('Hash in the results'),
       found: z.string().describe('Hash of the repetition'),
       same: z.boolean(),
+      difference: z.string().nullable().describe('The first value that differs; null if none does'),
     })
     .describe('A cell was trained again'),
   z

@@ -4,9 +4,12 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { compareText } from '../../../lib/cli/compare-table.js'
 import { compare } from '../../../lib/compare/compare.js'
 import type { CompareEvent, CompareOptions } from '../../../lib/compare/options.js'
-import type { CompareResults } from '../../../lib/compare/results.js'
+import { bitsOf, cellHash, checkProof, meansOf } from '../../../lib/compare/proof.js'
+import type { CompareCell, CompareResults } from '../../../lib/compare/results.js'
 import { readResults, writeResults } from '../../../lib/compare/results-file.js'
 import { isCompare, reviewed } from '../../../lib/compare/review.js'
+import { hashedSettings } from '../../../lib/compare/settings.js'
+import { judgedAgain } from '../../../lib/compare/verdict.js'
 import { verifyCompare } from '../../../lib/compare/verify.js'
 import { resolveConfig } from '../../../lib/train/config/config.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
@@ -128,14 +131,124 @@ describe('a compare', () => {
     expect(hashesOf(there)).toEqual(hashesOf(results))
   })
 
-  sweepTest('verification finds a cell that is another', async () => {
-    const other = join(scratchFolder(), 'results.json')
-    const changed = structuredClone(results)
-    const cell = changed.entries[0]?.cells[0]
-    if (cell) cell.rate *= 2
-    await writeResults(join(other, '..'), changed)
-    const { cells } = await verifyCompare(other)
-    expect(cells.map(({ same }) => same)).toEqual([false, true, true, true])
+  /** A copy with its first cell and its hash made again, which hides a change from all but a training. */
+  function resealed(change: (cell: CompareCell) => void) {
+    const copy = structuredClone(results)
+    const [entry] = copy.entries as [CompareResults['entries'][number]]
+    const [cell] = entry.cells as [CompareCell]
+    change(cell)
+    cell.metrics = meansOf(cell.items)
+    cell.bits = bitsOf(cell, copy.version)
+    const { model, data, binary } = copy
+    const { strategy, steps, base_format: format } = entry
+    const inputs = { strategy, rate: cell.rate, steps, seed: cell.seed, settings: hashedSettings(run) }
+    const named = { model: model.hash, format, precision: model.precision, data, binary }
+    cell.hash = cellHash({ ...inputs, ...named }, cell.bits)
+    return judgedAgain(copy)
+  }
+
+  sweepTest('a training finds a cell that is another, and names the first value', async () => {
+    const other = scratchFolder()
+    await writeResults(
+      other,
+      resealed(({ items }) => {
+        items.loss[2] = 0.25
+      }),
+    )
+    const { same, cells } = await verifyCompare(other)
+    expect(same).toBe(false)
+    expect(cells.map((cell) => cell.same)).toEqual([false, true, true, true])
+    expect(cells[0]?.difference).toMatch(/^loss of test row 3 is 0\.25 there and \d\.\d+ here$/)
+    expect(cells[1]?.difference).toBeNull()
+  })
+
+  test('forged results are refused without a training, each for what is wrong', async () => {
+    type Change = (parts: {
+      all: CompareResults
+      entry: CompareResults['entries'][number]
+      cell: CompareCell
+      rung: CompareResults['entries'][number]['search']['rates'][number]['rungs'][number]
+    }) => void
+    const half = (list: (number | null)[]) => {
+      for (const [i, value] of list.entries()) list[i] = (value as number) / 2
+    }
+    const bits = 'the hash of the results of lora/42 \\(bits\\) is'
+    const hash = 'the hash of lora/42 is'
+    const forgeries: [Change, string][] = [
+      [({ cell }) => half(cell.items.loss), 'a metric of lora/42 is'],
+      [({ cell }) => (cell.metrics.loss = 0.1), 'a metric of lora/42 is'],
+      [({ cell }) => cell.items.scores.exact_match?.fill(1), 'a metric of lora/42 is'],
+      [({ cell }) => half(cell.train_losses), bits],
+      [({ cell }) => (cell.general_loss = 0), bits],
+      [({ cell }) => ((cell.curve[0] as [number, number])[1] = 0), bits],
+      [({ cell }) => ((cell.items.predictions as string[])[0] = 'another'), bits],
+      [
+        ({ cell }) => {
+          half(cell.items.loss)
+          cell.metrics = meansOf(cell.items)
+        },
+        bits,
+      ],
+      [
+        ({ cell }) => {
+          cell.items.scores.f1?.fill(1)
+          cell.metrics = meansOf(cell.items)
+        },
+        bits,
+      ],
+      [
+        ({ cell, all }) => {
+          cell.general_loss = 0
+          cell.bits = bitsOf(cell, all.version)
+        },
+        hash,
+      ],
+      [({ cell }) => (cell.rate *= 2), 'the rate of lora/42 is'],
+      [
+        ({ entry }) => {
+          const other = entry.search.rates.find(({ rate }) => rate !== entry.search.chosen)?.rate as number
+          entry.search.chosen = other
+          for (const cell of entry.cells) cell.rate = other
+        },
+        'the chosen rate of lora is',
+      ],
+      [({ rung }) => (rung.loss = 0.1), 'the loss of lora after 2 steps of the search at \\S+ is 0.1'],
+      [({ cell }) => cell.items.loss.pop(), 'lora/42 has the loss of 3 rows, and the test has 4'],
+      [({ cell }) => cell.items.predictions?.push('more'), 'lora/42 has the predictions of 5 rows'],
+      [({ cell }) => (cell.seed = 7), 'lora/42 has the seed 7, which is not among the seeds'],
+      [({ entry, cell }) => (entry.cells = [cell, structuredClone(cell)]), 'lora has a seed twice'],
+      [({ cell }) => (cell.id = 'dora/42'), 'the id of the cell of lora and the seed 42 is'],
+      [({ cell }) => cell.train_losses.push(1), 'the number of steps of lora/42 is 2, and 3'],
+      [({ entry }) => (entry.name = 'lora-fa'), 'two entries are named alike'],
+      [({ entry }) => (entry.strategy.r = 4), hash],
+      [({ entry }) => (entry.steps = 3), hash],
+      [({ entry }) => (entry.base_format = 'nf4'), hash],
+      [({ all }) => (all.settings.lr_scheduler_type = 'linear'), hash],
+      [({ all }) => (all.model.precision = 'bf16'), hash],
+      [({ all }) => (all.data.train.hash = '0'.repeat(64)), hash],
+      [({ all }) => half(all.base?.items.loss ?? []), 'a metric of the base is'],
+      [({ all }) => ((all.statistics?.loss?.against[0] as { p: number }).p = 1e-6), 'a statistic of loss is'],
+      [({ all }) => all.remarks.push('All is well.'), 'a remark is'],
+    ]
+    for (const [change, what] of forgeries) {
+      const all = structuredClone(results)
+      const entry = all.entries[0] as CompareResults['entries'][number]
+      const rung = entry.search.rates.find(({ rate }) => rate === entry.search.chosen)?.rungs[0]
+      change({ all, entry, cell: entry.cells[0] as CompareCell, rung: rung as NonNullable<typeof rung> })
+      const forged = scratchFolder()
+      await writeResults(forged, all)
+      await expect(verifyCompare(forged), what).rejects.toThrow(
+        new RegExp(`results\\.json contradicts itself: ${what}[\\s\\S]*run the compare again with --force`),
+      )
+    }
+    expect(() => checkProof(results, run, 'results.json')).not.toThrow()
+    expect(() =>
+      checkProof(
+        resealed(({ items }) => half(items.loss)),
+        run,
+        'results.json',
+      ),
+    ).not.toThrow()
   })
 
   test('stopped anywhere and resumed, it has the same results apart from times', async () => {

@@ -1,7 +1,14 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { cosine, scheduleFactor, scheduleOf, warmupStableDecay } from '../../../lib/options/schedules.js'
+import {
+  cosine,
+  scheduleAt,
+  scheduleFactor,
+  scheduleOf,
+  shortened,
+  warmupStableDecay,
+} from '../../../lib/options/schedules.js'
 import type { Schedule } from '../../../lib/options/types.js'
 
 interface Golden {
@@ -45,4 +52,27 @@ describe('schedules', () => {
   test('a floor outside [0, 1] is refused', () => {
     expect(() => cosine({ minLrRate: 2 })).toThrow('cosine(): minLrRate is 2, expected a number from 0 to 1.')
   })
+})
+
+test('a shorter run has the schedule of a longer one in small', () => {
+  const stable = warmupStableDecay({ numDecaySteps: 100 })
+  for (const lrSchedulerType of [
+    'constant',
+    'constant_with_warmup',
+    'linear',
+    'cosine',
+    cosine(),
+    stable,
+  ] as const)
+    for (const warmup of [
+      { warmupSteps: 50, warmupRatio: 0 },
+      { warmupSteps: null, warmupRatio: 0.1 },
+    ]) {
+      const whole = { lrSchedulerType, ...warmup, seed: 1 }
+      const short = shortened(whole, 100, 500)
+      expect(short.seed).toBe(1)
+      for (let step = 0; step < 100; step++)
+        expect(scheduleAt(short, step, 100)).toBeCloseTo(scheduleAt(whole, 5 * step, 500), 6)
+      expect(shortened(whole, 500, 500)).toEqual(whole)
+    }
 })
