@@ -3,6 +3,7 @@
 export type { Saved } from './base/base.js'
 export type { CompareTask } from './compare/cells.js'
 export { compare } from './compare/compare.js'
+export type { OwnEntry } from './compare/entries.js'
 export type { CompareEvent, CompareOptions } from './compare/options.js'
 export type { CompareCell, CompareEntry, CompareResults, Equality } from './compare/results.js'
 export { readResults } from './compare/results-file.js'

@@ -17,6 +17,8 @@ import type { RunConfig } from '../train/config/config.js'
 import { lockRun } from '../train/folders/run-lock.js'
 import { threadsOf } from '../train/run/run-time.js'
 import { type CompareTask, LocalRunner, type Outcome, type Runner } from './cells.js'
+import { contestants, readEntries } from './entries.js'
+import { checkOwn } from './equal.js'
 import { ChildRunner, checkJobs, fittingJobs } from './jobs.js'
 import { type Metric, metricsOf } from './metrics.js'
 import { type CompareAsked, type CompareOptions, compareSchema } from './options.js'
@@ -81,7 +83,9 @@ export function checkedCall(config: RunConfig, options: CompareOptions): Compare
       config.task,
       `${tasksWhere(({ runs }) => runs.compared).join(' or ')}: strategies are compared by the loss of the next token`,
     )
-  return { config, asked, metrics: metricsOf(asked.metrics) }
+  const strategies = readEntries(asked.strategies)
+  checkOwn(contestants(strategies, config.strategy), asked.equal)
+  return { config, asked: { ...asked, strategies }, metrics: metricsOf(asked.metrics) }
 }
 
 /** A compare whose output folder has been looked at. */

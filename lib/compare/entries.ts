@@ -3,22 +3,49 @@
  * reasons why a strategy may beat LoRA.
  */
 import { createHash } from 'node:crypto'
+import * as z from 'zod'
 import { ConfigError } from '../core/errors.js'
-import { badValue, nearest } from '../core/schema.js'
+import { badValue, nearest, text } from '../core/schema.js'
+import { isRecord } from '../core/schema-shape.js'
 import {
   INITIAL_RANKS,
   keysOfStrategy,
   listStrategies,
+  readStrategy,
   rulesNamed,
   rulesOf,
   strategyFrom,
 } from '../strategies/index.js'
 import type { LinearSite, StrategyConfig } from '../strategies/strategy.js'
 
+/** An entry of a compare with a strategy of its own, which is trained as given: not resized, and without controls. */
+export interface OwnEntry {
+  /** Name in the results, of letters, digits, `.`, `-`, and `_`; `lora` makes it the reference. */
+  name: string
+  /** As `lora()` and the functions of the other strategies return it. */
+  strategy: StrategyConfig
+}
+
+/** The option `strategies`. */
+export type AskedStrategies = 'all' | readonly (string | OwnEntry)[]
+
+const NAME = 'a name of letters, digits, dots, dashes, and underscores'
+
+const ownEntry = z.strictObject({
+  // Ids of cells are a name, a slash, and a seed.
+  name: text(NAME).regex(/^[\w.-]+$/, { error: NAME }),
+  strategy: z.custom<StrategyConfig>(isRecord, { error: 'a strategy, such as lora({ r: 64 })' }),
+})
+
+/** An item of the option `strategies`. */
+export const askedEntry = z.union([text(), ownEntry], { error: 'a name, or { name, strategy }' })
+
 /** A named strategy or control in a compare. */
 export interface Contestant {
   name: string
   strategy: StrategyConfig
+  /** True if it is trained as given. */
+  isOwn?: true
   /** The strategy that this control explains. */
   controlOf?: string
   about?: string
@@ -55,6 +82,46 @@ export function strategyNames(asked: readonly string[] | 'all'): string[] {
   if (names.length === 0)
     throw badValue({ name: 'compare', spelling: 'camel' }, 'strategies', [], 'all, or at least one name')
   return names.includes(REFERENCE) ? names : [REFERENCE, ...names]
+}
+
+/**
+ * Reads the strategies of entries of one's own, and fills in their defaults.
+ * @throws {ConfigError} for an invalid strategy, naming its entry
+ */
+export function readEntries(asked: AskedStrategies): AskedStrategies {
+  if (asked === 'all') return asked
+  return asked.map((one) => {
+    if (typeof one === 'string') return one
+    const { name, strategy } = one
+    return { name, strategy: readStrategy(strategy, { name: `compare: entry ${name}`, ...OWN_SOURCE }) }
+  })
+}
+
+const OWN_SOURCE = { spelling: 'camel', at: 'strategy' } as const
+
+/**
+ * The entries asked for, LoRA first. An own entry takes the place of a strategy that is there by `all` or as LoRA is.
+ * @param given strategy of the config, whose settings the named ones share
+ * @throws {ConfigError} for an unknown name, or a name that is there twice
+ */
+export function contestants(asked: AskedStrategies, given: StrategyConfig): Contestant[] {
+  const items = asked === 'all' ? [asked] : asked
+  const own = items.filter((one): one is OwnEntry => typeof one !== 'string')
+  const names = items.filter((one) => typeof one === 'string')
+  const named = strategyNames(names.length > 0 ? names : [REFERENCE]).filter(
+    (name) => names.includes(name) || own.every((one) => one.name !== name),
+  )
+  const all = [
+    ...named.map((name) => contestant(name, given)),
+    ...own.map(({ name, strategy }): Contestant => ({ name, strategy, isOwn: true })),
+  ]
+  const twice = all.find(({ name }, index) => all.findIndex((other) => other.name === name) < index)?.name
+  if (twice !== undefined)
+    throw new ConfigError(
+      `compare: strategies has two entries named ${twice}; expected a name of its own for each. Rename one.`,
+      { name: twice },
+    )
+  return all.toSorted((a, b) => Number(b.name === REFERENCE) - Number(a.name === REFERENCE))
 }
 
 /** The adapter inside wrappers such as qlora. */
@@ -110,7 +177,8 @@ export function controls(contestants: readonly Contestant[], sites: readonly Lin
   const model = {
     attention: isPart ? [...new Set(attention.map((path) => path.split('.').at(-1) as string))] : [],
   }
-  return contestants.flatMap(({ name: controlOf, strategy }) =>
+  const named = contestants.filter(({ isOwn }) => !isOwn)
+  return named.flatMap(({ name: controlOf, strategy }) =>
     (rulesOf(strategy).compared?.controls?.(strategy, reference, model) ?? []).map(
       ({ name, about, options }): Contestant => ({ name, strategy: strategyFrom(options), controlOf, about }),
     ),

@@ -1,10 +1,10 @@
 /** Matches the size of strategies to LoRA's, in trained parameters or planned bytes. */
 import { formatBytes } from '../core/bytes.js'
-import { LowrankError } from '../core/errors.js'
+import { ConfigError, LowrankError } from '../core/errors.js'
 import { rulesOf, strategyFrom } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
-import { REFERENCE } from './entries.js'
-import type { CompareEntry, CompareResults } from './results.js'
+import { type Contestant, REFERENCE } from './entries.js'
+import type { CompareEntry, CompareResults, Equality } from './results.js'
 
 type Options = Record<string, unknown>
 
@@ -41,6 +41,16 @@ export async function nearestSize(
     if (least <= within) break
   }
   return nearest
+}
+
+/** @throws {ConfigError} for an own entry where sizes are made equal, since it is trained as given */
+export function checkOwn(entries: readonly Contestant[], equal: Equality): void {
+  const own = entries.find(({ name, isOwn }) => isOwn && name !== REFERENCE)
+  if (own === undefined || equal === 'rank' || equal === 'time') return
+  throw new ConfigError(
+    `compare: equal is ${equal}, but entry ${own.name} has a strategy of its own, which is not resized; expected rank or time. Or name a strategy in its place.`,
+    { equal, name: own.name },
+  )
 }
 
 /** A sentence for each entry whose size could not be matched to LoRA's. */

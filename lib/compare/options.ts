@@ -4,13 +4,14 @@ import { abortSignal, callback, path } from '../core/arguments.js'
 import { flag, integer, positive, text, word } from '../core/schema.js'
 import { type CustomMetric, customMetricSchema } from '../tasks/metrics.js'
 import type { CompareTask } from './cells.js'
+import { askedEntry, type OwnEntry } from './entries.js'
 import { DEFAULT_METRICS } from './metrics.js'
 import { type CompareResults, EQUALITIES, type Equality } from './results.js'
 
 /** Options of `compare()`. */
 export interface CompareOptions {
-  /** Names of strategies, or `all` (default). LoRA is always included. */
-  strategies?: 'all' | readonly string[]
+  /** Names of strategies and entries of your own, or `all` (default). LoRA is always included. */
+  strategies?: 'all' | readonly (string | OwnEntry)[]
   /** Folder for results.json. Default: `<outputDir of the config>-compare`. */
   outputDir?: string
   /** Number of seeds with which each strategy is trained at its best rate. Default 3. */
@@ -61,7 +62,7 @@ export type CompareEvent =
 
 export const compareSchema = z.strictObject({
   strategies: z
-    .union([z.literal('all'), z.array(text()).min(1)], { error: 'all, or a list of names' })
+    .union([z.literal('all'), z.array(askedEntry).min(1).readonly()], { error: 'all, or a list of names' })
     .default('all'),
   outputDir: path('a folder').optional(),
   seeds: integer(1).max(100, { error: 'an integer from 1 to 100' }).default(3),

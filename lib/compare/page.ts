@@ -83,7 +83,7 @@ function comparedEntry(entry: CompareEntry, results: CompareResults, metric: str
   return {
     name: entry.name,
     controlOf: entry.control_of ?? null,
-    ...shownAs(entry.name, entry.control_of ?? null),
+    ...shownAs(entry),
     about: entry.about ?? null,
     letters: group?.letters ?? '',
     mean: group?.mean ?? meanOf(cells.map(({ metrics }) => metrics[metric] ?? null)),
@@ -159,13 +159,14 @@ function meanOf(values: readonly (number | null)[]): number | null {
 }
 
 /** How an entry is shown. A control is named after the strategy that it varies: `lora+alpha` varies LoRA. */
-function shownAs(
-  name: string,
-  controlOf: string | null,
-): Pick<ComparedEntry, 'label' | 'controlLabel' | 'mark'> {
-  if (controlOf === null) {
-    const { label, mark } = rulesNamed(name)
-    return { label, controlLabel: null, mark }
+function shownAs({
+  name,
+  strategy,
+  control_of: controlOf,
+}: CompareEntry): Pick<ComparedEntry, 'label' | 'controlLabel' | 'mark'> {
+  if (controlOf === undefined) {
+    const { label, mark } = rulesNamed(String(strategy.name))
+    return { label: name === strategy.name ? label : name, controlLabel: null, mark }
   }
   const [varied = '', ...change] = name.split('+')
   const label = [rulesNamed(varied).label, ...change].join(', ')

@@ -7,7 +7,7 @@ import { strategyToFile } from '../strategies/index.js'
 import { canonical } from '../train/checkpoints/run-identity.js'
 import type { RunConfig } from '../train/config/config.js'
 import { effortWithin } from './budget.js'
-import { type Contestant, contestant, controls, REFERENCE, strategyNames } from './entries.js'
+import { type AskedStrategies, type Contestant, contestants, controls, REFERENCE } from './entries.js'
 import { nearestSize } from './equal.js'
 import type { Metric } from './metrics.js'
 import type { CompareAsked } from './options.js'
@@ -97,7 +97,7 @@ async function sizedEntries(
   workbench: Workbench,
 ): Promise<{ entries: SizedEntry[]; leftOut: CompareResults['left_out'] }> {
   const leftOut: CompareResults['left_out'] = []
-  const named = strategyNames(strategies).map((name) => contestant(name, config.strategy))
+  const named = contestants(strategies, config.strategy)
   const isAll = strategies === 'all' || strategies.includes('all')
   const all = [...named, ...(withControls ? controls(named, workbench.model.base.sites) : [])]
   const entries: SizedEntry[] = []
@@ -123,7 +123,7 @@ async function sizedEntries(
     } catch (error) {
       if (!(error instanceof LowrankError && LEFT_OUT.has(error.code)) || one.name === REFERENCE) throw error
       const reason = error.message.replace(/^\w+(\(\))?: /, '')
-      if (!isAll && one.controlOf === undefined) throw untrainable(one.name, reason, error)
+      if (one.isOwn || (!isAll && one.controlOf === undefined)) throw untrainable(one.name, reason, error)
       leftOut.push({ name: one.name, reason })
     }
   }
@@ -181,11 +181,18 @@ export function identityOf(
 ): Record<string, unknown> {
   const { strategies, seeds, detect, equal, budget, controls, validationRows, testRows } = asked
   return {
-    ...{ strategies, seeds, detect, equal, budget, controls },
+    ...{ strategies: strategiesToFile(strategies), seeds, detect, equal, budget, controls },
     ...{ validation_rows: validationRows, test_rows: testRows },
     metrics: metrics.map(({ name }) => name),
     strategy: strategyToFile(config.strategy),
   }
+}
+
+function strategiesToFile(strategies: AskedStrategies) {
+  if (strategies === 'all') return strategies
+  return strategies.map((one) =>
+    typeof one === 'string' ? one : { name: one.name, strategy: strategyToFile(one.strategy) },
+  )
 }
 
 type Asked = Pick<CompareResults, 'asked' | 'settings'>

@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { compareText } from '../../../lib/cli/compare-table.js'
 import { compare } from '../../../lib/compare/compare.js'
 import type { CompareEvent, CompareOptions } from '../../../lib/compare/options.js'
+import { pageData } from '../../../lib/compare/page.js'
 import { bitsOf, cellHash, checkProof, meansOf } from '../../../lib/compare/proof.js'
 import type { CompareCell, CompareResults } from '../../../lib/compare/results.js'
 import { readResults, writeResults } from '../../../lib/compare/results-file.js'
@@ -11,6 +12,8 @@ import { isCompare, reviewed } from '../../../lib/compare/review.js'
 import { hashedSettings } from '../../../lib/compare/settings.js'
 import { judgedAgain } from '../../../lib/compare/verdict.js'
 import { verifyCompare } from '../../../lib/compare/verify.js'
+import { strategyToFile } from '../../../lib/strategies/index.js'
+import { lora } from '../../../lib/strategies/lora.js'
 import { resolveConfig } from '../../../lib/train/config/config.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
@@ -322,6 +325,40 @@ describe('a compare', () => {
     writeFileSync(join(edited, 'results.json'), '{}')
     await expect(verifyCompare(edited)).rejects.toThrow(/is no result of a compare/)
   })
+})
+
+test('an own entry is trained as given, and a resumed compare must repeat it', async () => {
+  const run = config()
+  const wide = { name: 'lora-wide', strategy: lora({ r: 4, loraAlpha: 4 }) }
+  const outputDir = join(scratchFolder(), 'own')
+  const asked = { ...small, seeds: 1, testRows: 2, outputDir, strategies: [wide] }
+  const results = await compare(run, asked)
+  expect(results.entries.map(({ name, strategy }) => [name, strategy.r])).toEqual([
+    ['lora', 2],
+    ['lora-wide', 4],
+  ])
+  expect(results.asked.strategies).toEqual([{ name: 'lora-wide', strategy: strategyToFile(wide.strategy) }])
+  expect(
+    pageData(results, 'own')
+      .entries.map(({ label }) => label)
+      .toSorted(),
+  ).toEqual(['LoRA', 'lora-wide'])
+  const again = { ...asked, resume: true }
+  await expect(compare(run, again)).resolves.toMatchObject({ finished: results.finished })
+  const wider = [{ ...wide, strategy: lora({ r: 8, loraAlpha: 4 }) }]
+  await expect(compare(run, { ...again, strategies: wider })).rejects.toThrow(
+    /another compare: strategies is .*"r":4.* there and .*"r":8/,
+  )
+  await expect(compare(run, { ...asked, strategies: [{ ...wide, name: 'a/b' }] })).rejects.toThrow(
+    'strategies.0.name is "a/b", expected a name of letters',
+  )
+  await expect(compare(run, { ...asked, equal: 'bytes' })).rejects.toThrow('equal is bytes, but entry')
+})
+
+sweepTest('an own entry that cannot be trained is an error, also beside all', async () => {
+  const strategy = lora({ r: 2, targetModules: ['nowhere'] })
+  const asked = { ...small, strategies: ['all', { name: 'own', strategy }] }
+  await expect(compare(config(), asked)).rejects.toThrow(/^compare: strategy own cannot be trained here/)
 })
 
 sweepTest('a config without held-out data, nothing to resume, and a small budget are errors', async () => {

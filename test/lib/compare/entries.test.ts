@@ -1,6 +1,13 @@
 import { expect, test } from 'vitest'
-import { contestant, controls, strategyNames, strategyOfRun } from '../../../lib/compare/entries.js'
-import { nearestSize, unequalSizes } from '../../../lib/compare/equal.js'
+import {
+  contestant,
+  contestants,
+  controls,
+  readEntries,
+  strategyNames,
+  strategyOfRun,
+} from '../../../lib/compare/entries.js'
+import { checkOwn, nearestSize, unequalSizes } from '../../../lib/compare/equal.js'
 import type { CompareEntry } from '../../../lib/compare/results.js'
 import { adalora } from '../../../lib/strategies/adalora.js'
 import { describeAdapter } from '../../../lib/strategies/describe.js'
@@ -38,6 +45,49 @@ test('strategies share rank, scale, targets and dropout with the config', () => 
   expect(contestant('delta-lora', own).strategy).toMatchObject({ r: 4, loraDropout: 0 })
   expect(contestant('lora', qlora({ adapter: own })).strategy).toEqual(own)
   expect(contestant('adalora', adalora({ targetR: 3, initR: 9 })).strategy).toMatchObject({ initR: 9 })
+})
+
+const large = { name: 'lora-r64', strategy: lora({ r: 64, loraAlpha: 64 }) }
+
+test('own entries are there as given, beside named ones, which share the config', () => {
+  const found = contestants(['vera', large, 'lora'], own)
+  expect(found.map(({ name }) => name)).toEqual(['lora', 'vera', 'lora-r64'])
+  expect(found[0]?.strategy).toBe(own)
+  expect(found[2]).toEqual({ ...large, isOwn: true })
+  expect(controls(found, sites).map(({ name }) => name)).toEqual(['lora+attention'])
+})
+
+test('an own entry named lora is the reference, and has no controls', () => {
+  const reference = { ...large, name: 'lora' }
+  const found = contestants(['dora', reference], own)
+  expect(found.map(({ name }) => name)).toEqual(['lora', 'dora'])
+  expect(found[0]).toEqual({ ...reference, isOwn: true })
+  expect(contestants([reference], own)).toEqual([found[0]])
+  expect(contestants(['all', reference], own)).toHaveLength(strategyNames('all').length)
+  expect(controls(found, sites)).toEqual([])
+})
+
+test('mistakes in own entries name the entry', () => {
+  const wrong = { name: 'wide', strategy: { name: 'lora', r: 0 } }
+  expect(() => readEntries([wrong])).toThrow(
+    'compare: entry wide: strategy.r is 0, expected a positive integer',
+  )
+  expect(readEntries(['dora', { name: 'wide', strategy: { name: 'lora' } }])).toEqual([
+    'dora',
+    { name: 'wide', strategy: lora() },
+  ])
+  expect(() => contestants([large, large], own)).toThrow('strategies has two entries named lora-r64')
+  expect(() => contestants(['dora', { ...large, name: 'dora' }], own)).toThrow('two entries named dora')
+})
+
+test('own entries are not resized, so that sizes cannot be made equal', () => {
+  const found = contestants([large], own)
+  expect(() => checkOwn(found, 'parameters')).toThrow(
+    'compare: equal is parameters, but entry lora-r64 has a strategy of its own',
+  )
+  expect(() => checkOwn(found, 'bytes')).toThrow('equal is bytes')
+  for (const equal of ['rank', 'time'] as const) expect(() => checkOwn(found, equal)).not.toThrow()
+  expect(() => checkOwn(contestants([{ ...large, name: 'lora' }], own), 'bytes')).not.toThrow()
 })
 
 test('controls are those of the strategies that are there', () => {
