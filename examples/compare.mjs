@@ -26,8 +26,9 @@ const { statistics, entries } = await compare(await loadConfig(path), {
   },
 })
 for (const { name, mean, letters } of statistics.loss.groups) {
-  const { chosen } = entries.find((entry) => entry.name === name).search
+  const { searches } = entries.find((entry) => entry.name === name)
+  const rates = searches.map(({ chosen }) => chosen).join(', ')
   const against = statistics.loss.against.find((one) => one.name === name)
   const differs = against === undefined ? '' : `, p ${against.p_holm.toFixed(3)}`
-  console.log(`${name}: loss ${mean.toFixed(4)} at ${chosen}, group ${letters}${differs}`)
+  console.log(`${name}: loss ${mean.toFixed(4)} at ${rates}, group ${letters}${differs}`)
 }

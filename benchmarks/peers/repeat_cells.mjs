@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { strategyOf } from '../../dist/esm/compare/cells.js'
-import { describeData, readCompareData } from '../../dist/esm/compare/data.js'
+import { describeData, readCompareData, seedData } from '../../dist/esm/compare/data.js'
 import { loadModel, readResults } from '../../dist/esm/index.js'
 import { scheduleAt } from '../../dist/esm/options/schedules.js'
 import { resolveConfig, trainOptions } from '../../dist/esm/train/config/config.js'
@@ -51,11 +51,11 @@ const config = resolveConfig(
   '/',
 )
 const now = Date.parse(results.created)
-const { validation_rows: validationRows, test_rows: testRows } = results.asked
+const { validation_rows: validationRows, test_rows: testRows, train_share: trainShare } = results.asked
 const model = await loadModel(config.model, { precision: 'fp32' })
-const data = await readCompareData(model.base, config, { validationRows, testRows, now })
-const { train, test } = await describeData(data)
-if (train.hash !== results.data.train.hash || test.hash !== results.data.test.hash)
+const data = await readCompareData(model.base, config, { validationRows, testRows, trainShare, now })
+const { pool, test } = await describeData(data, config.seed)
+if (pool.hash !== results.data.pool?.hash || test.hash !== results.data.test.hash)
   throw new Error('the data has changed since the compare')
 
 const batchOf = ({ tokens, labels, cuSeqlens }) => ({
@@ -75,7 +75,8 @@ for (const entry of entries) {
   const folder = join(work, entry.name)
   await adapter.save(folder)
   await adapter.detach()
-  const { windows } = windowsOf((await dataOf(data.train, run, now)).train, run)
+  const { train } = seedData(data, seed)
+  const { windows } = windowsOf((await dataOf(train, run, now)).train, run)
   const order = []
   let place = { epoch: 0, microBatch: 0 }
   for (let step = 0; step < steps; step++) {

@@ -14,13 +14,13 @@ function qualityTable({ entries, statistics, metrics, base }: CompareResults): s
   const groups = statistics?.loss?.groups ?? []
   const names = metrics.map(({ name }) => name).filter((name) => name !== 'loss' && statistics?.[name])
   const rows = groups.map(({ name, letters, mean, spread, diverged }) => {
-    const { search, cells } = entryOf(entries, name)
+    const { searches, cells } = entryOf(entries, name)
     const others = names.map((metric) => {
       const found = statistics?.[metric]?.groups.find((one) => one.name === name)
       return found === undefined ? '' : metricText(found.mean)
     })
     return [
-      ...[name, rateText(search), mean.toFixed(4), spread === null ? '' : spread.toFixed(4)],
+      ...[name, rateText(searches), mean.toFixed(4), spread === null ? '' : spread.toFixed(4)],
       ...[diverged > 0 ? `${letters} (${diverged} diverged)` : letters, ...others],
       forgottenText(cells, base),
     ]
@@ -72,7 +72,7 @@ function againstTable({ statistics }: CompareResults): string {
 
 function costTable({ entries }: CompareResults): string {
   const rows = entries.map(
-    ({ name, trainable_parameters: trained, file_bytes: file, planned, cells, search }) => {
+    ({ name, trainable_parameters: trained, file_bytes: file, planned, cells, searches }) => {
       const peak = Math.max(0, ...cells.map(({ measured_peak: seen }) => seen.bytes))
       const best = cells.flatMap(({ seconds_to_best: seconds }) => (seconds === null ? [] : [seconds]))
       const speed = average(cells.map(({ tokens_per_second: rate }) => rate))
@@ -87,7 +87,7 @@ function costTable({ entries }: CompareResults): string {
         ...[
           formatCount(Math.round(speed)),
           best.length === 0 ? '' : timeText(average(best)),
-          timeText(search.seconds),
+          timeText(total(searches, ({ seconds }) => seconds)),
         ],
       ]
     },
@@ -97,21 +97,26 @@ function costTable({ entries }: CompareResults): string {
 }
 
 /** Warnings and remarks, one per line. */
-function notes({ entries, seeds, statistics, left_out: leftOut, plan, remarks }: CompareResults): string[] {
+function notes(results: CompareResults): string[] {
+  const { entries, seeds, statistics, left_out: leftOut, plan, remarks } = results
   const found = [...remarks]
   const named = (of: readonly CompareEntry[]) => of.map(({ name }) => name).join(', ')
-  const searched = entries.reduce((sum, { search }) => sum + search.steps, 0)
-  const spent = entries.reduce((sum, { search }) => sum + search.seconds, 0)
+  const all = entries.flatMap(({ searches }) => searches)
+  const searched = total(all, ({ steps }) => steps)
+  const spent = total(all, ({ seconds }) => seconds)
+  found.unshift(variedText(results))
   if (searched > 0)
     found.push(`The search of learning rates took ${counted(searched, 'step')} in ${formatDuration(spent)}.`)
-  const edges = entries.filter(({ search }) => search.at_edge && search.rates.length > 1)
+  const edges = entries.filter(({ searches }) =>
+    searches.some(({ at_edge: atEdge, rates }) => atEdge && rates.length > 1),
+  )
   if (edges.length > 0)
     found.push(
-      `The best rate was the lowest or highest tried, so that a better one may lie beyond: ${named(edges)}.`,
+      `With some seed the best rate was the lowest or highest tried, so that a better one may lie beyond: ${named(edges)}.`,
     )
-  const flat = entries.filter(({ search }) => search.flat)
+  const flat = entries.filter(({ searches }) => searches.every(({ flat }) => flat))
   if (flat.length > 0)
-    found.push(`The rate matters less than the seed around the chosen one: ${named(flat)}.`)
+    found.push(`The rate matters less than the seed around the chosen ones: ${named(flat)}.`)
   for (const cut of plan.cuts) found.push(`Cut: ${cut}.`)
   const unstable = statistics?.loss?.unstable_control
   if (typeof unstable === 'number')
@@ -127,8 +132,28 @@ function entryOf(entries: readonly CompareEntry[], name: string): CompareEntry {
   return entries.find((entry) => entry.name === name) as CompareEntry
 }
 
-function rateText({ chosen }: CompareEntry['search']): string {
-  return chosen === null ? '' : String(chosen)
+/** The lowest and the highest of the rates that seeds chose. */
+function rateText(searches: CompareEntry['searches']): string {
+  const chosen = searches.flatMap(({ chosen }) => chosen ?? [])
+  if (chosen.length === 0) return ''
+  const [low, high] = [Math.min(...chosen), Math.max(...chosen)]
+  return low === high ? String(low) : `${low}-${high}`
+}
+
+/** What differs between the seeds of an entry, in a sentence. */
+function variedText({ entries, version, asked, seeds }: CompareResults): string {
+  if (version === 1) return 'Seeds differ in order and initial values; all share one search of the rate.'
+  const isSearched = entries.some(({ searches }) => searches.some(({ rates }) => rates.length > 1))
+  const share = typeof asked.train_share === 'number' ? asked.train_share : 1
+  const varied = [
+    ...[
+      'order',
+      'initial values',
+      ...(isSearched ? ['rows set aside', 'search of the rate'] : ['rows set aside']),
+    ],
+    ...(share < 1 ? [`draw of ${Number((100 * share).toPrecision(3))} % of the training rows`] : []),
+  ]
+  return `Each of the ${counted(seeds.length, 'seed')} has its own ${varied.slice(0, -1).join(', ')}, and ${varied.at(-1)}.`
 }
 
 function pText(p: number): string {
@@ -146,6 +171,10 @@ function sizeText(bytes: number): string {
 
 function timeText(seconds: number): string {
   return seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds)
+}
+
+function total<T>(list: readonly T[], amount: (one: T) => number): number {
+  return list.reduce((sum, one) => sum + amount(one), 0)
 }
 
 function average(values: readonly number[]): number {

@@ -31,7 +31,8 @@ import { StatusLine, shown } from './progress.js'
 import { amongRanks, noteRanks } from './ranks.js'
 
 interface Options {
-  strategies: string[]
+  strategies?: string[]
+  all?: boolean
   output?: string
   seeds: number
   detect?: number
@@ -41,6 +42,7 @@ interface Options {
   controls: boolean
   validationRows: number
   testRows?: number
+  trainShare: number
   jobs: number
   cells?: number
   dataset?: string
@@ -59,9 +61,14 @@ export function configure(command: Command): void {
     '[more...]',
     'verify: results.json, or its folder; finished runs: the other output folders',
   )
-  command.option('--strategies <list>', 'names separated by commas, or all', names, ['all'])
+  command.option(
+    '--strategies <list>',
+    "names separated by commas, or all (default: lora, qlora, dora, lokr, and the config's own)",
+    names,
+  )
+  command.option('--all', 'all strategies, and full fine-tuning')
   command.option('--output <folder>', 'folder for results.json (default: OUTPUT_DIR-compare)')
-  command.option('--seeds <N>', 'trainings of each strategy with its best rate', integerFlag(1), 3)
+  command.option('--seeds <N>', 'searches and trainings of each strategy', integerFlag(1), 3)
   command.option(
     '--detect <N>',
     'instead of --seeds: enough seeds to find a difference of N standard deviations in 8 of 10 compares',
@@ -72,15 +79,30 @@ export function configure(command: Command): void {
   )
   command.option(
     '--budget <time>',
-    'time that it may take, as in 30m or 3h; seeds and rates are cut to fit',
+    'time that it may take, as in 10m or 3h; seeds and rates are cut to fit',
     seconds,
   )
   command.option('--metrics <list>', `metrics beside the loss: ${METRIC_NAMES.slice(1).join(', ')}`, names, [
     'exact_match',
   ])
   command.option('--no-controls', 'leave out controls, such as lora with a larger scale for delta-lora')
-  command.option('--validation-rows <N>', 'training rows set aside to choose rates', integerFlag(2), 64)
-  command.option('--test-rows <N>', 'held-out rows that are measured (default: all)', integerFlag(2))
+  command.option(
+    '--validation-rows <N>',
+    'training rows that each seed sets aside to choose rates',
+    integerFlag(2),
+    64,
+  )
+  command.option(
+    '--test-rows <N>',
+    'held-out rows that are measured, drawn by the seed (default: all)',
+    integerFlag(2),
+  )
+  command.option(
+    '--train-share <share>',
+    'share of the training rows that each seed draws to train on',
+    numberFlag(0.01, 1),
+    1,
+  )
   command.option(
     '--jobs <N>',
     'trainings side by side, each in a process with its share of the threads',
@@ -97,7 +119,9 @@ export function configure(command: Command): void {
     collect,
   )
   examples(command, [
+    'lowrank compare run.yaml --budget 10m',
     'lowrank compare run.yaml --strategies lora,dora,vera --budget 30m',
+    'lowrank compare run.yaml --all',
     'lowrank compare run.yaml --seeds 10 --equal parameters --output compared',
     'lowrank compare run.yaml --resume',
     'lowrank compare run-compare',
@@ -159,13 +183,16 @@ async function run(
 ): Promise<void> {
   const config = await loadConfig(path, options.set, notedOn(output))
   const { output: outputDir, detect, budget, testRows, strategies } = options
-  const { seeds, equal, metrics, controls, validationRows, jobs, resume = false, force = false } = options
+  const { seeds, equal, metrics, controls, validationRows, trainShare, jobs } = options
+  const { all = false, resume = false, force = false } = options
+  if (all && strategies !== undefined)
+    throw new UsageError('--all and --strategies name what is compared; leave one of them out.')
   const interruption = new Interruption(output, 'Stopping; finished runs are kept.')
   const { signal } = interruption
   const progress = new Progress(output)
   const asked: CompareOptions = {
-    ...{ seeds, equal, metrics, controls, validationRows, jobs, resume, force, signal },
-    strategies: strategies.includes('all') ? 'all' : strategies,
+    ...{ seeds, equal, metrics, controls, validationRows, trainShare, jobs, resume, force, signal },
+    strategies: all ? 'all' : (strategies ?? null),
     ...(outputDir === undefined ? {} : { outputDir }),
     ...{ detect: detect ?? null, budget: budget ?? null, testRows: testRows ?? null },
     command: `${call} --resume`,
@@ -220,14 +247,14 @@ class Progress {
         const { task, done, total } = event
         const what =
           task.kind === 'rung'
-            ? `${task.name} at ${task.rate}, ${task.steps} steps`
+            ? `${task.name}, seed ${task.seed}, at ${task.rate}, ${task.steps} steps`
             : `${task.name}, seed ${task.seed}`
         this.#line?.update(`${done + 1} of ${total}: ${what}`, done / total)
         return
       }
       case 'rung': {
-        const { name, rate, steps, loss } = event
-        output.event<'compare'>({ event: 'rung', name, rate, steps, loss })
+        const { name, seed, rate, steps, loss } = event
+        output.event<'compare'>({ event: 'rung', name, seed, rate, steps, loss })
         return
       }
       case 'cell': {
@@ -256,15 +283,15 @@ class Progress {
     output.event<'compare'>({
       ...{ event: 'plan', entries: entries.map(({ name }) => name), left_out: leftOut, seeds, ...plan },
     })
-    const rates = entries.map(({ search }) => search.rates.length)
+    const rates = entries.map(({ searches }) => searches[0]?.rates.length ?? 0)
     const most = Math.max(...rates)
     const search =
       most === 1
         ? 'at their default rates'
-        : `a search over ${Math.min(...rates)}${Math.min(...rates) === most ? '' : ` to ${most}`} learning rates`
+        : `a search over ${Math.min(...rates)}${Math.min(...rates) === most ? '' : ` to ${most}`} learning rates and a training`
     const each = entries[0]?.steps ?? 0
     output.note(
-      `Comparing ${entries.map(({ name }) => name).join(', ')}: ${search}, then ${counted(seeds.length, 'seed')} of ${counted(each, 'step')} each, about ${formatDuration(plan.seconds)}${jobs === 1 ? '' : ` with ${jobs} side by side`}.`,
+      `Comparing ${entries.map(({ name }) => name).join(', ')}: ${search} of ${counted(each, 'step')} with each of ${counted(seeds.length, 'seed')}, about ${formatDuration(plan.seconds)}${jobs === 1 ? '' : ` with ${jobs} side by side`}.`,
     )
     for (const cut of plan.cuts) output.note(`note: ${cut}.`)
     for (const remark of unequalSizes(results)) output.note(`note: ${remark}`)

@@ -1,5 +1,9 @@
-/** Estimates the time of a compare and reduces seeds and rates, but never strategies, to fit a budget. */
+/**
+ * Estimates the time of a compare and reduces seeds and rates, but never strategies, to fit a budget: before it begins,
+ * by measured step times, and while it runs, by the time that its runs took.
+ */
 import { ConfigError } from '../core/errors.js'
+import type { CompareTask } from './cells.js'
 import type { CompareEntry, CompareResults } from './results.js'
 import { GRID_POINTS, rateGrid, searchRuns, searchSteps } from './search.js'
 
@@ -18,6 +22,8 @@ export interface Costs {
   jobs: number
 }
 
+/** Share of a budget that is planned, since runs may take longer than the steps that were measured. */
+const PLANNED_SHARE = 0.9
 /** Validation measurements per cell. */
 const CURVE_POINTS = 10
 /** Reductions tried in order to fit a budget: fewer seeds, down to three, then fewer rates. */
@@ -33,13 +39,96 @@ const LADDER: readonly Effort[] = [
 /** Estimated seconds for all rungs and cells. */
 export function expectedSeconds({ entries, base, rungs, jobs }: Costs, { seeds, points }: Effort): number {
   let total = 0
-  for (const { strategy, steps, seconds_per_step: step, probe_seconds: probe } of entries) {
-    const rates = rateGrid(String(strategy.name), 1, points).length
+  for (const entry of entries) {
+    const rates = rateGrid(String(entry.strategy.name), 1, points).length
     const runs = searchRuns(rates, rungs.length)
-    total += searchSteps(rates, rungs) * step + runs * (probe + base.validation_seconds)
-    total += seeds * (probe + steps * step + CURVE_POINTS * base.validation_seconds + base.test_seconds)
+    total += runsSeconds(entry, base, runs, searchSteps(rates, rungs)) + cellSeconds(entry, base)
   }
-  return total / jobs
+  return (seeds * total) / jobs
+}
+
+type Entry = Costs['entries'][number]
+
+function runsSeconds(entry: Entry, base: Costs['base'], runs: number, steps: number): number {
+  return steps * entry.seconds_per_step + runs * (entry.probe_seconds + base.validation_seconds)
+}
+
+function cellSeconds(entry: Entry, base: Costs['base']): number {
+  const { probe_seconds: probe, steps, seconds_per_step: step } = entry
+  return probe + steps * step + CURVE_POINTS * base.validation_seconds + base.test_seconds
+}
+
+/** Estimated seconds for the runs of a compare that are missing, one at a time. */
+function missingSeconds({
+  entries,
+  seeds,
+  plan,
+  base,
+}: Pick<CompareResults, 'entries' | 'seeds' | 'plan' | 'base'>): number {
+  if (base === null) return 0
+  let total = 0
+  for (const entry of entries) {
+    for (const { rates, chosen, steps } of entry.searches) {
+      if (chosen !== null) continue
+      const made = rates.reduce((sum, { rungs }) => sum + rungs.length, 0)
+      const runs = Math.max(0, searchRuns(rates.length, plan.rungs.length) - made)
+      total += runsSeconds(entry, base, runs, Math.max(0, searchSteps(rates.length, plan.rungs) - steps))
+    }
+    total += (seeds.length - entry.cells.length) * cellSeconds(entry, base)
+  }
+  return total
+}
+
+/** Keeps a running compare within its budget: seeds that no longer fit are dropped, the last one first. */
+export class BudgetKeeper {
+  readonly #begun = performance.now()
+  readonly #spent: number
+  readonly #jobs: number
+  #expected = 0
+  #taken = 0
+
+  /** @param jobs runs at a time */
+  constructor({ plan }: CompareResults, jobs: number) {
+    this.#spent = plan.spent_seconds
+    this.#jobs = jobs
+  }
+
+  /** Notes the duration of a run. */
+  note(task: CompareTask, { entries, base }: CompareResults, seconds: number): void {
+    const entry = entries.find(({ name }) => name === task.name)
+    if (entry === undefined || base === null) return
+    this.#expected +=
+      task.kind === 'rung' ? runsSeconds(entry, base, 1, task.steps) : cellSeconds(entry, base)
+    this.#taken += seconds
+  }
+
+  /**
+   * Drops seeds that do not fit in the time left, but never the first.
+   * @param running keys of the tasks that run, whose seeds are kept
+   */
+  cut(results: CompareResults, running: readonly CompareTask[]): void {
+    const { plan, entries } = results
+    plan.spent_seconds = this.#spent + (performance.now() - this.#begun) / 1000
+    const { budget_seconds: budget } = plan
+    if (budget === null) return
+    const asked = results.seeds.length
+    const pace = this.#expected > 0 ? this.#taken / this.#expected : 1
+    const fits = () => plan.spent_seconds + (missingSeconds(results) * pace) / this.#jobs <= budget
+    while (results.seeds.length > 1 && !fits()) {
+      const last = results.seeds.at(-1)
+      const isDone = entries.every(({ cells }) => cells.some(({ seed }) => seed === last))
+      if (isDone || running.some(({ seed }) => seed === last)) break
+      results.seeds = results.seeds.slice(0, -1)
+      for (const entry of entries) {
+        entry.searches = entry.searches.filter(({ seed }) => seed !== last)
+        entry.cells = entry.cells.filter(({ seed }) => seed !== last)
+      }
+    }
+    if (results.seeds.length < asked)
+      plan.cuts.push(
+        `${results.seeds.length} of ${asked} seeds, since the runs took ${pace.toFixed(1)} times as long as expected: smaller differences go unnoticed`,
+      )
+  }
 }
 
 /**
@@ -57,7 +146,7 @@ export function effortWithin(
   const steps = Array.from({ length: Math.max(0, asked - 3) }, (_, i) => ({ ...whole, seeds: asked - i }))
   const ladder = [...steps, ...LADDER].filter(({ seeds }) => seeds <= asked)
   const efforts = [whole, ...ladder]
-  const fits = (effort: Effort) => budget === null || expectedSeconds(costs, effort) <= budget
+  const fits = (effort: Effort) => budget === null || expectedSeconds(costs, effort) <= PLANNED_SHARE * budget
   const effort = efforts.find(fits)
   if (effort === undefined) {
     const least = expectedSeconds(costs, efforts.at(-1) as Effort)

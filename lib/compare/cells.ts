@@ -2,27 +2,27 @@
 import { InternalError } from '../core/errors.js'
 import { readStrategy } from '../strategies/index.js'
 import type { RunConfig } from '../train/config/config.js'
-import type { CompareCell, CompareEntry, CompareResults, CompareRung } from './results.js'
+import type { CompareCell, CompareEntry, CompareResults, CompareRung, CompareSearch } from './results.js'
 import { Workbench, type WorkbenchOptions } from './workbench.js'
 
 /** A search run, or the training of an entry with one seed. */
 export type CompareTask =
-  | { kind: 'rung'; name: string; rate: number; rung: number; steps: number }
+  | { kind: 'rung'; name: string; seed: number; rate: number; rung: number; steps: number }
   | { kind: 'cell'; name: string; seed: number }
 
 /** Result of a task. */
 export type Outcome = { kind: 'rung'; rung: CompareRung } | { kind: 'cell'; cell: CompareCell }
 
 /** The parts of the results that a task needs. */
-export type TaskContext = Pick<CompareResults, 'version' | 'entries' | 'seeds' | 'model' | 'data' | 'binary'>
+export type TaskContext = Pick<CompareResults, 'entries' | 'model' | 'data' | 'binary'>
 
 /** The parts of the results that another process needs for a task, without the results of other entries. */
 export function taskContext(
   task: CompareTask,
-  { version, entries, seeds, model, data, binary }: CompareResults,
+  { entries, model, data, binary }: CompareResults,
 ): TaskContext {
   const own = entries.filter(({ name }) => name === task.name).map((entry) => ({ ...entry, cells: [] }))
-  return { version, entries: own, seeds, model, data, binary }
+  return { entries: own, model, data, binary }
 }
 
 /** Runs one task at a time. */
@@ -37,19 +37,26 @@ export interface Runner {
 export async function runTask(
   workbench: Workbench,
   task: CompareTask,
-  { entries, seeds, version, model, data, binary }: TaskContext,
+  { entries, model, data, binary }: TaskContext,
 ): Promise<Outcome> {
   const entry = entries.find(({ name }) => name === task.name)
   if (entry === undefined) throw new InternalError(`a compare has no entry ${task.name}`)
   const strategy = strategyOf(entry)
   if (task.kind === 'rung') {
-    const rung = await workbench.rung(strategy, task.rate, task.steps, seeds[0] as number)
+    const rung = await workbench.rung(strategy, task.rate, task.steps, task.seed)
     return { kind: 'rung', rung }
   }
-  const { name, steps, search } = entry
-  const run = { rate: search.chosen as number, steps, seed: task.seed }
-  const about = { version, model, data, binary }
+  const { name, steps } = entry
+  const run = { rate: searchOf(entry, task.seed).chosen as number, steps, seed: task.seed }
+  const about = { model, data, binary }
   return { kind: 'cell', cell: await workbench.cell({ name, strategy }, run, about) }
+}
+
+/** The search of an entry with a seed. */
+export function searchOf({ name, searches }: CompareEntry, seed: number): CompareSearch {
+  const found = searches.find((search) => search.seed === seed || search.seed === null)
+  if (found === undefined) throw new InternalError(`a compare has no search of ${name} with the seed ${seed}`)
+  return found
 }
 
 /** Parses the strategy of an entry from the results. */

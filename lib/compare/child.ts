@@ -7,18 +7,17 @@ import { stoppingSignals } from '../core/system.js'
 import { fromSystem } from '../core/system-error.js'
 import { resolveConfig } from '../train/config/config.js'
 import { type CompareTask, type Outcome, runTask, type TaskContext } from './cells.js'
+import type { RowOptions } from './data.js'
 import { metricsOf } from './metrics.js'
 import { Workbench } from './workbench.js'
 
 /** Messages to a child process: first the settings, then tasks. */
 export type ChildRequest =
   | {
-      open: {
+      open: RowOptions & {
         /** In snake_case, as in config files. */
         config: Record<string, unknown>
         threads: number
-        validationRows: number
-        testRows: number | null
         metrics: string[]
         now: number
       }

@@ -16,13 +16,15 @@ import { canonical } from '../train/checkpoints/run-identity.js'
 import type { RunConfig } from '../train/config/config.js'
 import { lockRun } from '../train/folders/run-lock.js'
 import { threadsOf } from '../train/run/run-time.js'
-import { type CompareTask, LocalRunner, type Outcome, type Runner } from './cells.js'
+import { BudgetKeeper } from './budget.js'
+import { type CompareTask, LocalRunner, type Outcome, type Runner, searchOf } from './cells.js'
 import { contestants, readEntries } from './entries.js'
 import { checkOwn } from './equal.js'
 import { ChildRunner, checkJobs, fittingJobs } from './jobs.js'
 import { type Metric, metricsOf } from './metrics.js'
 import { type CompareAsked, type CompareOptions, compareSchema } from './options.js'
 import { checkSame, identityOf, prepared } from './prepare.js'
+import { VERSION } from './proof.js'
 import type { CompareResults } from './results.js'
 import { PAGE, readResults, resultsPath, sealed, writeResults } from './results-file.js'
 import { isCompare, isComplete } from './review.js'
@@ -47,12 +49,13 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
   const begun = await begin(call)
   if (begun.finished !== undefined) return concludedAgain(begun, begun.finished)
   const { metrics, asked } = call
-  const { jobs, validationRows, testRows, signal } = asked
+  const { jobs, signal } = asked
   const { now } = begun
   const threads = Math.max(1, Math.floor(threadsOf(config.threads) / jobs))
   const own = jobs === 1 ? config : { ...config, threads }
   const runner = await LocalRunner.open(own, { ...workbenchOptions(call, now), signal })
-  const settings = { config, threads, validationRows, testRows, metrics, now, signal }
+  const { validationRows, testRows, trainShare } = asked
+  const settings = { config, threads, validationRows, testRows, trainShare, metrics, now, signal }
   const others = (entries: CompareResults['entries']) => {
     const count = fittingJobs(jobs, entries, process.availableMemory())
     return Array.from({ length: count - 1 }, () => new ChildRunner(settings))
@@ -106,6 +109,11 @@ export async function begin({ config, asked, metrics }: CompareCall): Promise<Be
   await checkFolder(folder)
   checkJobs(asked.jobs, metrics)
   const finished = earlier !== undefined && isComplete(earlier) ? earlier : undefined
+  if (earlier !== undefined && earlier.version !== VERSION && finished === undefined)
+    throw new ConfigError(
+      `compare: ${resultsPath(folder)} was begun by an earlier version, which chose rates and rows in another way, so it cannot be continued. Start again with --force, or name another folder with --output (force, outputDir).`,
+      { path: resultsPath(folder), version: earlier.version },
+    )
   if (finished !== undefined)
     checkSame(finished, { asked: identityOf(config, asked, metrics), settings: settingsOf(config) })
   const now = earlier === undefined ? Date.now() : Date.parse(earlier.created)
@@ -117,9 +125,9 @@ export function workbenchOptions(
   { asked, metrics }: CompareCall,
   now: number,
 ): Omit<WorkbenchOptions, 'signal'> {
-  const { validationRows, testRows, onEvent } = asked
+  const { validationRows, testRows, trainShare, onEvent } = asked
   const onWarning = (message: string) => onEvent?.({ event: 'warning', message })
-  return { validationRows, testRows, metrics, now, onWarning }
+  return { validationRows, testRows, trainShare, metrics, now, onWarning }
 }
 
 /** Computes the statistics of a finished compare again. */
@@ -225,6 +233,8 @@ async function runAll(
 ): Promise<void> {
   const free = [...runners]
   const running = new Map<string, Promise<void>>()
+  const underWay = new Map<string, CompareTask>()
+  const keeper = new BudgetKeeper(results, runners.length)
   try {
     await schedule()
   } catch (error) {
@@ -238,6 +248,7 @@ async function runAll(
   async function schedule() {
     for (;;) {
       signal?.throwIfAborted()
+      keeper.cut(results, [...underWay.values()])
       const tasks = pendingTasks(results)
       const [task] = tasks.filter((one) => !running.has(canonical(one)))
       if (tasks.length === 0 && running.size === 0) return
@@ -248,14 +259,17 @@ async function runAll(
       }
       onEvent?.({ event: 'begin', task, ...progressOf(results) })
       const key = canonical(task)
+      const begun = performance.now()
       const work = runner.run(task, results).then(async (outcome) => {
         record(results, task, outcome)
+        keeper.note(task, results, (performance.now() - begun) / 1000)
         await writeResults(folder, results)
         if (outcome.kind === 'rung') {
-          const { name, rate } = task as Extract<CompareTask, { kind: 'rung' }>
+          const { name, seed, rate } = task as Extract<CompareTask, { kind: 'rung' }>
           onEvent?.({
             event: 'rung',
             name,
+            seed,
             rate,
             steps: outcome.rung.steps,
             loss: outcome.rung.loss,
@@ -263,10 +277,12 @@ async function runAll(
           })
         } else onEvent?.({ event: 'cell', id: outcome.cell.id, results })
       })
+      underWay.set(key, task)
       running.set(
         key,
         work.finally(() => {
           running.delete(key)
+          underWay.delete(key)
           free.push(runner)
         }),
       )
@@ -274,31 +290,37 @@ async function runAll(
   }
 }
 
-/** Tasks that can run now, in order: the current rung of all entries before any next rung, then cells. */
-export function pendingTasks({ entries, base, plan, seeds }: CompareResults): CompareTask[] {
-  const start = base?.validation_loss ?? Number.POSITIVE_INFINITY
-  const rungs: (CompareTask & { kind: 'rung' })[] = []
-  for (const { name, search } of entries) {
-    if (search.chosen !== null) continue
-    const next = nextRungs(search, plan.rungs, start)
-    if (next.length === 0) chooseRate(search, plan.rungs, start)
-    rungs.push(...next.map((one) => ({ kind: 'rung' as const, name, ...one })))
-  }
-  if (rungs.length > 0) return rungs.toSorted((a, b) => a.rung - b.rung)
-  return seeds.flatMap((seed) =>
-    entries
-      .filter(({ cells }) => cells.every((cell) => cell.seed !== seed))
-      .map(({ name }) => ({ kind: 'cell' as const, name, seed })),
-  )
+/** Tasks that can run now: seed by seed, the current rung of all entries before any next one, then cells. */
+export function pendingTasks({ entries, plan, seeds }: CompareResults): CompareTask[] {
+  return seeds.flatMap((seed): CompareTask[] => {
+    const rungs: (CompareTask & { kind: 'rung' })[] = []
+    const cells: CompareTask[] = []
+    for (const entry of entries) {
+      const { name } = entry
+      const search = searchOf(entry, seed)
+      if (search.chosen === null) {
+        const next = nextRungs(search, plan.rungs)
+        if (next.length === 0) chooseRate(search, plan.rungs)
+        rungs.push(...next.map((one) => ({ kind: 'rung' as const, name, seed, ...one })))
+      }
+      if (search.chosen !== null && entry.cells.every((cell) => cell.seed !== seed))
+        cells.push({ kind: 'cell', name, seed })
+    }
+    return [...rungs.toSorted((a, b) => a.rung - b.rung), ...cells]
+  })
 }
 
 /** Number of finished runs, and of all runs in the compare. */
 function progressOf({ entries, seeds, plan }: CompareResults): { done: number; total: number } {
   let [done, total] = [0, 0]
-  for (const { search, cells } of entries) {
-    const made = search.rates.reduce((sum, { rungs }) => sum + rungs.length, 0)
-    done += made + cells.length
-    total += Math.max(made, searchRuns(search.rates.length, plan.rungs.length)) + seeds.length
+  for (const { searches, cells } of entries) {
+    for (const { rates, chosen } of searches) {
+      const made = rates.reduce((sum, { rungs }) => sum + rungs.length, 0)
+      done += made
+      total += chosen === null ? Math.max(made, searchRuns(rates.length, plan.rungs.length)) : made
+    }
+    done += cells.length
+    total += seeds.length
   }
   return { done, total }
 }
@@ -307,7 +329,8 @@ function record(results: CompareResults, task: CompareTask, outcome: Outcome): v
   const entry = results.entries.find(({ name }) => name === task.name)
   if (entry === undefined) return
   if (outcome.kind === 'rung') {
-    addRung(entry.search, (task as Extract<CompareTask, { kind: 'rung' }>).rate, outcome.rung)
+    const { seed, rate } = task as Extract<CompareTask, { kind: 'rung' }>
+    addRung(searchOf(entry, seed), rate, outcome.rung)
     return
   }
   entry.cells.push(outcome.cell)

@@ -1,6 +1,6 @@
 /**
- * The data of a compare, read and tokenized once: training rows, validation rows for choosing learning rates, test rows
- * evaluated only at the end of a cell, and general text for measuring forgetting.
+ * The data of a compare, read and tokenized once: rows to train on, of which each seed sets some aside to choose its
+ * learning rates; test rows evaluated only with a trained adapter; and general text for measuring forgetting.
  */
 import { join } from 'node:path'
 import type { BaseModel } from '../base/base.js'
@@ -11,38 +11,61 @@ import type { RunConfig } from '../train/config/config.js'
 import { type Question, questionsOf } from '../train/measures/row-measures.js'
 import { type Examples, encodeFile } from '../train/rows/data.js'
 import { fingerprintRows } from '../train/rows/fingerprint.js'
-import { setAside, splitRows } from '../train/rows/held-out.js'
+import { drawRows, setAside, splitRows } from '../train/rows/held-out.js'
 import { dataset } from '../train/sources/data-sources.js'
+import { checkApart } from './overlap.js'
+import type { CompareResults } from './results.js'
 
 /** Rows of a compare by purpose. */
 export interface CompareData {
-  train: Examples
-  validation: Examples
+  /** Rows to train on, of which each seed sets some aside. */
+  pool: Examples
   test: Examples
   general: Examples
   /** Prompts and answers of the test rows; null for documents, which have no prompt. */
   questions: readonly (Question | null)[]
   /** Current time as seen by chat templates, ms since 1970. */
   now: number
+  /** Number of rows that each seed sets aside. */
+  validationRows: number
+  /** Share of the other rows that each seed trains on. */
+  trainShare: number
+}
+
+/** The same with the rows of one seed. */
+export interface SeedData extends CompareData {
+  train: Examples
+  validation: Examples
+}
+
+/** Options that decide which rows are used. */
+export interface RowOptions {
+  /** Most validation rows of a seed. */
+  validationRows: number
+  /** Most test rows; null: all. */
+  testRows: number | null
+  /** Share of the rows not set aside that each seed trains on. */
+  trainShare: number
 }
 
 /** Maximum fraction of the training rows set aside for validation. */
 const VALIDATION_SHARE = 0.1
-/** Seed that keeps the choice of validation rows independent of the shuffling of epochs. */
+/** Seeds that keep the choices of rows independent of each other and of the shuffling of epochs. */
 const VALIDATION = 0x76616c69
+const TEST = 0x74657374
+const SUBSET = 0x73756273
 /** Everyday English text that no run trains on. */
 const GENERAL = join(packageRoot, 'demo', 'general.jsonl')
 
 /**
  * Reads and tokenizes the data of a compare.
- * @param validationRows maximum number of validation rows
- * @param testRows maximum number of test rows, taken from the start; null: all
- * @throws {ConfigError} for a config without held-out data, or with streamed data
+ * @throws {ConfigError} for a config without held-out data or with streamed data, or for test rows that are also
+ * training rows
  */
 export async function readCompareData(
   base: BaseModel,
   config: RunConfig,
-  { validationRows, testRows, now }: { validationRows: number; testRows: number | null; now: number },
+  { validationRows, testRows, trainShare, now }: RowOptions & { now: number },
   signal?: AbortSignal,
 ): Promise<CompareData> {
   const { dataset: training, evalDataset, evalFraction, seed, initAdapter } = config
@@ -56,7 +79,7 @@ export async function readCompareData(
     )
   if (evalDataset === null && evalFraction === 0)
     throw new ConfigError(
-      'compare: the config has no held-out data, which strategies are compared on; set eval_dataset or eval_fraction.',
+      'compare: the config has no held-out data, which strategies are compared on. Hold out a tenth of the rows with eval_fraction: 0.1 (--set eval_fraction=0.1), or name a file as eval_dataset.',
     )
   const control = { now, signal }
   const all = await encodeFile(base, training, config, control)
@@ -68,10 +91,14 @@ export async function readCompareData(
       `compare: the training data has ${rows.length} rows, but a tenth of them is set aside for validation, so at least 10 are needed.`,
       { rows: rows.length },
     )
-  const { drawn, others } = setAside(all, rows, count, seed, VALIDATION)
   const separate = evalDataset === null ? all : await encodeFile(base, evalDataset, config, control)
-  const testable = held?.heldOut ?? ascending(separate.length)
-  const test = { data: separate, rows: testRows === null ? testable : testable.subarray(0, testRows) }
+  const testable = { data: separate, rows: held?.heldOut ?? ascending(separate.length) }
+  const test =
+    testRows === null
+      ? testable
+      : { data: separate, rows: drawRows(separate, testable.rows, testRows, seed, TEST).drawn }
+  const pool = { data: all, rows }
+  checkApart(pool, test)
   const text = await encodeFile(
     base,
     dataset(GENERAL),
@@ -79,26 +106,39 @@ export async function readCompareData(
     control,
   )
   return {
-    train: { data: all, rows: others },
-    validation: { data: all, rows: drawn },
-    test,
+    ...{ pool, test, questions: questionsOf(test), now, validationRows: count, trainShare },
     general: { data: text, rows: ascending(text.length) },
-    questions: questionsOf(test),
-    now,
   }
 }
 
-/** Number and hash of the rows for each purpose. */
-export async function describeData(data: CompareData) {
+/** The data with the rows that a seed trains on, and those that it sets aside. */
+export function seedData(data: CompareData, seed: number): SeedData {
+  const { pool, validationRows, trainShare } = data
+  const { drawn, others } = setAside(pool.data, pool.rows, validationRows, seed, VALIDATION)
+  const count = Math.max(1, Math.round(trainShare * others.length))
+  const train = trainShare === 1 ? others : drawRows(pool.data, others, count, seed, SUBSET).drawn
+  return {
+    ...data,
+    train: { data: pool.data, rows: train },
+    validation: { data: pool.data, rows: drawn },
+  }
+}
+
+/**
+ * Number of the rows for each purpose, and hashes of those that are the same for all seeds.
+ * @param seed the first one, whose draws are counted
+ */
+export async function describeData(data: CompareData, seed: number): Promise<CompareResults['data']> {
   const describe = async ({ data, rows }: Examples) => ({
     rows: rows.length,
     hash: await fingerprintRows(data, rows),
   })
-  const { train, validation, test, general } = data
+  const { train, validation } = seedData(data, seed)
   return {
-    train: await describe(train),
-    validation: await describe(validation),
-    test: await describe(test),
-    general: await describe(general),
+    pool: await describe(data.pool),
+    train: { rows: train.rows.length },
+    validation: { rows: validation.rows.length },
+    test: await describe(data.test),
+    general: await describe(data.general),
   }
 }

@@ -27,7 +27,7 @@ export interface OwnEntry {
 }
 
 /** The option `strategies`. */
-export type AskedStrategies = 'all' | readonly (string | OwnEntry)[]
+export type AskedStrategies = 'all' | readonly (string | OwnEntry)[] | null
 
 const NAME = 'a name of letters, digits, dots, dashes, and underscores'
 
@@ -59,6 +59,9 @@ type Options = Record<string, unknown>
 const SHARED = ['targetModules', 'excludeModules', 'layersToTransform']
 /** Options that some strategies declare but reject, such as dropout in Delta-LoRA. */
 const SHARED_IF_TAKEN = ['loraDropout', 'useRslora', 'bias']
+/** Strategies of a quick answer: the usual one, it on 4-bit weights, the best known variant, and the smallest. */
+const USUAL = [REFERENCE, 'qlora', 'dora', 'lokr']
+
 /** Names of all strategies, LoRA first and full fine-tuning last. */
 export function allStrategies(): string[] {
   return [...listStrategies().map(({ name }) => name), 'full']
@@ -89,7 +92,7 @@ export function strategyNames(asked: readonly string[] | 'all'): string[] {
  * @throws {ConfigError} for an invalid strategy, naming its entry
  */
 export function readEntries(asked: AskedStrategies): AskedStrategies {
-  if (asked === 'all') return asked
+  if (asked === 'all' || asked === null) return asked
   return asked.map((one) => {
     if (typeof one === 'string') return one
     const { name, strategy } = one
@@ -100,12 +103,12 @@ export function readEntries(asked: AskedStrategies): AskedStrategies {
 const OWN_SOURCE = { spelling: 'camel', at: 'strategy' } as const
 
 /**
- * The entries asked for, LoRA first. An own entry takes the place of a strategy that is there by `all` or as LoRA is.
+ * The entries asked for, LoRA first; by default the usual ones, and the config's own. An own entry takes the place of a strategy that is there by `all` or as LoRA is.
  * @param given strategy of the config, whose settings the named ones share
  * @throws {ConfigError} for an unknown name, or a name that is there twice
  */
 export function contestants(asked: AskedStrategies, given: StrategyConfig): Contestant[] {
-  const items = asked === 'all' ? [asked] : asked
+  const items = asked === 'all' ? [asked] : (asked ?? [...USUAL, given.name])
   const own = items.filter((one): one is OwnEntry => typeof one !== 'string')
   const names = items.filter((one) => typeof one === 'string')
   const named = strategyNames(names.length > 0 ? names : [REFERENCE]).filter(

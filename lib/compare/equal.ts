@@ -11,6 +11,8 @@ type Options = Record<string, unknown>
 const SIZES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
 /** Ratio up to which sizes count as equal. */
 const EQUAL_WITHIN = 1.25
+/** Ratio beyond which entries of equal rank or time are remarked on. */
+const FAR = 1.5
 
 /**
  * The config of a strategy whose size is closest to a target on a logarithmic scale. Strategies of fixed size are
@@ -53,9 +55,9 @@ export function checkOwn(entries: readonly Contestant[], equal: Equality): void 
   )
 }
 
-/** A sentence for each entry whose size could not be matched to LoRA's. */
+/** Sentences on entries whose size is not LoRA's, though it was to be matched, or since nothing matched it. */
 export function unequalSizes({ entries, equal }: Pick<CompareResults, 'entries' | 'equal'>): string[] {
-  if (equal !== 'parameters' && equal !== 'bytes') return []
+  if (equal !== 'parameters' && equal !== 'bytes') return unmatched(entries, equal)
   const sizeOf = (entry: CompareEntry) =>
     equal === 'parameters' ? entry.trainable_parameters : entry.planned.bytes
   const told = (size: number) => (equal === 'parameters' ? size.toLocaleString('en-US') : formatBytes(size))
@@ -68,6 +70,26 @@ export function unequalSizes({ entries, equal }: Pick<CompareResults, 'entries' 
       (entry) =>
         `${entry.name} misses the ${what} of ${REFERENCE}: ${told(sizeOf(entry))} for ${told(sizeOf(reference))}. No rank or shape of it comes nearer.`,
     )
+}
+
+/** A sentence on the numbers that entries train, where these are far from LoRA's. */
+function unmatched(entries: readonly CompareEntry[], equal: CompareResults['equal']): string[] {
+  const reference = entries.find(({ name }) => name === REFERENCE)?.trainable_parameters
+  if (reference === undefined) return []
+  const far = entries
+    .filter(({ trainable_parameters: own, control_of: of }) => !of && ratioOf(own, reference) > FAR)
+    .toSorted((a, b) => b.trainable_parameters - a.trainable_parameters)
+    .map(({ name, trainable_parameters: own }) => `${name} ${digits(own / reference)}`)
+  return far.length === 0
+    ? []
+    : [
+        `At equal ${equal}, entries train other numbers of parameters than ${REFERENCE}, in multiples of its: ${far.join(', ')}. --equal parameters compares them at about the same.`,
+      ]
+}
+
+/** A ratio with two significant digits. */
+function digits(ratio: number): string {
+  return String(Number(ratio.toPrecision(2)))
 }
 
 /** How many times larger the larger of two sizes is. */

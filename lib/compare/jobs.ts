@@ -7,6 +7,7 @@ import { strategyToFile } from '../strategies/index.js'
 import type { RunConfig } from '../train/config/config.js'
 import { type CompareTask, type Outcome, type Runner, taskContext } from './cells.js'
 import type { ChildAnswer, ChildRequest } from './child.js'
+import type { RowOptions } from './data.js'
 import type { Metric } from './metrics.js'
 import type { CompareResults } from './results.js'
 import { settingsOf } from './settings.js'
@@ -53,11 +54,9 @@ function endedEarly(code: number | null, signal: string | null): LowrankError {
 }
 
 /** Settings sent to a child process. */
-export interface ChildSettings {
+export interface ChildSettings extends RowOptions {
   config: RunConfig
   threads: number
-  validationRows: number
-  testRows: number | null
   metrics: readonly Metric[]
   now: number
   signal?: AbortSignal | undefined

@@ -10,11 +10,14 @@ import { type CompareResults, EQUALITIES, type Equality } from './results.js'
 
 /** Options of `compare()`. */
 export interface CompareOptions {
-  /** Names of strategies and entries of your own, or `all` (default). LoRA is always included. */
-  strategies?: 'all' | readonly (string | OwnEntry)[]
+  /**
+   * Names of strategies and entries of your own, or `all`. LoRA is always included. Default null: LoRA, QLoRA, DoRA,
+   * LoKr, and the strategy of the config.
+   */
+  strategies?: 'all' | readonly (string | OwnEntry)[] | null
   /** Folder for results.json. Default: `<outputDir of the config>-compare`. */
   outputDir?: string
-  /** Number of seeds with which each strategy is trained at its best rate. Default 3. */
+  /** Number of seeds; with each, every strategy gets a search of its rate and a training. Default 3. */
   seeds?: number
   /**
    * Instead of `seeds`, use as many seeds as needed to detect a difference of this many standard deviations with 80%
@@ -23,16 +26,21 @@ export interface CompareOptions {
   detect?: number | null
   /** Quantity that is equal for all strategies. Default `rank`. */
   equal?: Equality
-  /** Time limit in seconds; seeds and rates are reduced to fit, strategies are not. Default null: no limit. */
+  /**
+   * Time limit in seconds. Seeds and rates are reduced to fit, also during the compare; strategies are not. Default
+   * null: no limit.
+   */
   budget?: number | null
   /** Metrics on the test rows in addition to the loss: names, or functions of your own. Default `exact_match`. */
   metrics?: readonly (string | CustomMetric)[]
   /** Also train controls, such as LoRA with a larger scale as a control for Delta-LoRA. Default true. */
   controls?: boolean
-  /** Training rows set aside to choose learning rates, at most a tenth of all rows. Default 64. */
+  /** Training rows that each seed sets aside to choose learning rates, at most a tenth of all rows. Default 64. */
   validationRows?: number
-  /** Number of held-out rows to evaluate, taken from the start. Default null: all. */
+  /** Number of held-out rows to evaluate, drawn by the seed of the config. Default null: all. */
   testRows?: number | null
+  /** Share of the other rows that each seed draws to train on, so that results vary with the data too. Default 1. */
+  trainShare?: number
   /**
    * Trainings to run in parallel, each in its own process, as far as memory allows; threads are divided among them.
    * Default 1.
@@ -55,15 +63,26 @@ export type CompareEvent =
   | { event: 'preparing'; what: string; done: number; total: number }
   | { event: 'plan'; jobs: number; results: CompareResults }
   | { event: 'begin'; task: CompareTask; done: number; total: number }
-  | { event: 'rung'; name: string; rate: number; steps: number; loss: number | null; results: CompareResults }
+  | {
+      event: 'rung'
+      name: string
+      seed: number
+      rate: number
+      steps: number
+      loss: number | null
+      results: CompareResults
+    }
   | { event: 'cell'; id: string; results: CompareResults }
   | { event: 'done'; path: string; results: CompareResults }
   | { event: 'warning'; message: string }
 
+const SHARE = 'a share above 0, at most 1'
+
 export const compareSchema = z.strictObject({
   strategies: z
     .union([z.literal('all'), z.array(askedEntry).min(1).readonly()], { error: 'all, or a list of names' })
-    .default('all'),
+    .nullable()
+    .default(null),
   outputDir: path('a folder').optional(),
   seeds: integer(1).max(100, { error: 'an integer from 1 to 100' }).default(3),
   detect: positive('a number of spreads above 0').nullable().default(null),
@@ -75,6 +94,7 @@ export const compareSchema = z.strictObject({
   controls: flag().default(true),
   validationRows: integer(2, 'an integer from 2').default(64),
   testRows: integer(2, 'an integer from 2').nullable().default(null),
+  trainShare: positive(SHARE).max(1, { error: SHARE }).default(1),
   jobs: integer(1).max(256, { error: 'an integer from 1 to 256' }).default(1),
   resume: flag().default(false),
   force: flag().default(false),

@@ -52,12 +52,12 @@ export function pageData(results: CompareResults, title: string): ComparePageDat
     version: binary.version,
     hashes: [
       ['Model', model.hash],
-      ['Training data', data.train.hash],
+      ['Training data', data.pool?.hash ?? data.train.hash ?? ''],
       ['Test data', data.test.hash],
       ['Addon', binary.hash],
       ['Results', results.hash],
     ],
-    searchSeconds: total(entries.map(({ search }) => search.seconds)),
+    searchSeconds: total(entries.flatMap(({ searches }) => searches.map(({ seconds }) => seconds))),
     cellSeconds: total(cells.map(({ seconds }) => seconds)),
     power: results.plan.power,
   }
@@ -73,7 +73,7 @@ function isShare({ base, entries }: CompareResults, metric: string): boolean {
 }
 
 function comparedEntry(entry: CompareEntry, results: CompareResults, metric: string): ComparedEntry {
-  const { cells, search, planned } = entry
+  const { cells, searches, planned } = entry
   const { groups = [], against = [] } = results.statistics?.[metric] ?? {}
   const group = groups.find(({ name }) => name === entry.name)
   const difference = against.find(({ name }) => name === entry.name)
@@ -105,15 +105,17 @@ function comparedEntry(entry: CompareEntry, results: CompareResults, metric: str
     measuredBytes: peaks.length > 0 ? Math.max(...peaks) : null,
     fileBytes: entry.file_bytes,
     tokensPerSecond: meanOf(cells.map(({ tokens_per_second }) => tokens_per_second)),
-    rate: search.chosen,
-    atEdge: search.at_edge,
-    isFlat: search.flat,
-    rates: search.rates.flatMap(({ rate, rungs }) => {
-      const last = rungs.at(-1)
-      return last ? [{ rate, loss: last.loss, steps: last.steps }] : []
-    }),
-    cells: cells.map(({ seed, metrics, seconds, hash, curve }) => ({
-      ...{ seed, value: metrics[metric] ?? null, seconds, hash, curve },
+    chosen: searches.flatMap(({ chosen }) => chosen ?? []),
+    atEdge: searches.some(({ at_edge: atEdge }) => atEdge),
+    isFlat: searches.every(({ flat }) => flat),
+    searches: searches.map(({ rates }) =>
+      rates.flatMap(({ rate, rungs }) => {
+        const last = rungs.at(-1)
+        return last ? [{ rate, loss: last.loss, steps: last.steps }] : []
+      }),
+    ),
+    cells: cells.map(({ seed, rate, metrics, seconds, hash, curve }) => ({
+      ...{ seed, rate, value: metrics[metric] ?? null, seconds, hash, curve },
     })),
     ...answered(entry, results),
   }

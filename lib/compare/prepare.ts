@@ -50,9 +50,11 @@ export async function prepared(
   const wanted = seedsOf(asked, entries.length)
   const costs = { entries, base, rungs, jobs: sideBySide(entries) }
   const { seeds, points, seconds, cuts } = effortWithin(costs, wanted, asked.budget)
-  for (const entry of entries) {
-    const center = workbench.ownRate(entry.config)
-    entry.search = newSearch(rateGrid(entry.config.name, center, points))
+  const all = Array.from({ length: seeds }, (_, i) => config.seed + i)
+  for (const seed of all) {
+    const start = seed === config.seed ? base.validation_loss : await workbench.start(seed)
+    for (const { config: strategy, searches } of entries)
+      searches.push(newSearch(rateGrid(strategy.name, workbench.ownRate(strategy), points), seed, start))
   }
   return {
     ...{ version: VERSION, kind: 'compare', hash: '', created, finished: null, command: asked.command },
@@ -61,9 +63,9 @@ export async function prepared(
     metrics: metrics.map(({ name, higherIsBetter }) => ({
       ...{ name, higher_is_better: higherIsBetter, primary: name === 'loss' },
     })),
-    seeds: Array.from({ length: seeds }, (_, i) => config.seed + i),
+    seeds: all,
     plan: {
-      ...{ seconds, budget_seconds: asked.budget, rungs, cuts },
+      ...{ seconds, budget_seconds: asked.budget, rungs, cuts, spent_seconds: 0 },
       power: seeds > 1 ? simulatedPower({ strategies: entries.length, seeds, spreads: TOLD_SPREADS }) : null,
     },
     left_out: leftOut,
@@ -88,8 +90,8 @@ function seedsOf({ seeds, detect }: CompareAsked, strategies: number): number {
 type SizedEntry = CompareEntry & { config: Contestant['strategy'] }
 
 /**
- * Entries with their sizes. An entry that the base model does not support is skipped if it came from `all`, and an
- * error if it was requested by name.
+ * Entries with their sizes. An entry that the base model does not support is an error if it was requested by name, and
+ * skipped if not.
  */
 async function sizedEntries(
   config: RunConfig,
@@ -98,7 +100,7 @@ async function sizedEntries(
 ): Promise<{ entries: SizedEntry[]; leftOut: CompareResults['left_out'] }> {
   const leftOut: CompareResults['left_out'] = []
   const named = contestants(strategies, config.strategy)
-  const isAll = strategies === 'all' || strategies.includes('all')
+  const isNamed = (name: string) => Array.isArray(strategies) && strategies.includes(name)
   const all = [...named, ...(withControls ? controls(named, workbench.model.base.sites) : [])]
   const entries: SizedEntry[] = []
   let reference: SizedEntry | undefined
@@ -123,7 +125,7 @@ async function sizedEntries(
     } catch (error) {
       if (!(error instanceof LowrankError && LEFT_OUT.has(error.code)) || one.name === REFERENCE) throw error
       const reason = error.message.replace(/^\w+(\(\))?: /, '')
-      if (one.isOwn || (!isAll && one.controlOf === undefined)) throw untrainable(one.name, reason, error)
+      if (one.isOwn || isNamed(one.name)) throw untrainable(one.name, reason, error)
       leftOut.push({ name: one.name, reason })
     }
   }
@@ -168,7 +170,7 @@ function entryOf({ name, strategy, controlOf, about }: Contestant, sized: Sized,
     steps,
     seconds_per_step: sized.secondsPerStep,
     probe_seconds: sized.probeSeconds,
-    search: newSearch([]),
+    searches: [],
     cells: [],
   }
 }
@@ -179,17 +181,17 @@ export function identityOf(
   asked: CompareAsked,
   metrics: readonly Metric[],
 ): Record<string, unknown> {
-  const { strategies, seeds, detect, equal, budget, controls, validationRows, testRows } = asked
+  const { strategies, seeds, detect, equal, budget, controls, validationRows, testRows, trainShare } = asked
   return {
     ...{ strategies: strategiesToFile(strategies), seeds, detect, equal, budget, controls },
-    ...{ validation_rows: validationRows, test_rows: testRows },
+    ...{ validation_rows: validationRows, test_rows: testRows, train_share: trainShare },
     metrics: metrics.map(({ name }) => name),
     strategy: strategyToFile(config.strategy),
   }
 }
 
 function strategiesToFile(strategies: AskedStrategies) {
-  if (strategies === 'all') return strategies
+  if (strategies === 'all' || strategies === null) return strategies
   return strategies.map((one) =>
     typeof one === 'string' ? one : { name: one.name, strategy: strategyToFile(one.strategy) },
   )
@@ -207,7 +209,9 @@ export function checkSame(there: CompareResults, here: Asked & Partial<Inputs>):
     model: model.hash,
     quantization: model.quantization,
     precision: model.precision,
-    ...Object.fromEntries(Object.entries(data).map(([name, { hash }]) => [`${name} rows`, hash])),
+    ...Object.fromEntries(
+      Object.entries(data).map(([name, { rows, hash }]) => [`${name} rows`, hash ?? rows]),
+    ),
     'instruction set': binary.level,
     'native addon': binary.hash,
   })

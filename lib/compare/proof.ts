@@ -9,19 +9,18 @@ import { hashedSettings } from './settings.js'
 import { mean } from './training.js'
 import { judgedAgain } from './verdict.js'
 
-/** The version of results that this one writes. In the first, hashes do not cover scores. */
+/** The version of results that this one writes, and the only one that it can repeat. */
 export const VERSION = 2
 /** Statistics may differ by so much on another machine, whose logarithms may round otherwise. */
 const ROUNDING = 1e-9
 
-type Bits = Pick<CompareCell, 'train_losses' | 'curve' | 'general_loss' | 'items'>
+type Bits = Pick<CompareCell, 'train_losses' | 'curve' | 'general_losses' | 'thirds' | 'items'>
 
 /** The hash over the results of a cell. Metrics that are functions are not there to be computed again. */
-export function bitsOf({ train_losses: losses, curve, general_loss: general, items }: Bits, version: number) {
+export function bitsOf({ train_losses: losses, curve, general_losses: general, thirds, items }: Bits) {
   const { loss, scores, predictions = null } = items
   const known = Object.entries(scores).filter(([name]) => METRIC_NAMES.some((one) => one === name))
-  const scored = version === 1 ? {} : { scores: Object.fromEntries(known) }
-  return hashOf({ losses, curve, general, loss, predictions, ...scored })
+  return hashOf({ losses, curve, general, thirds, loss, predictions, scores: Object.fromEntries(known) })
 }
 
 /** Everything that decides the results of a cell. */
@@ -66,10 +65,18 @@ export function checkProof(results: CompareResults, config: RunConfig, file: str
     checkRows('the base', base.items, results, wrong)
     expect('a metric of the base', base.metrics, meansOf(base.items))
   }
+  const { asked, plan } = results
+  expect(
+    'the list of seeds',
+    seeds,
+    seeds.map((_, i) => config.seed + i),
+  )
+  if (asked.detect === null && seeds.length !== asked.seeds && !plan.cuts.some((cut) => / seeds, /.test(cut)))
+    throw wrong(`there are ${seeds.length} seeds, ${asked.seeds} were asked for, and no cut is told`)
   const names = entries.map(({ name }) => name)
   if (new Set(names).size < names.length) throw wrong(`two entries are named alike, of ${names.join(', ')}`)
   for (const entry of entries) {
-    checkSearch(entry, results, expect)
+    checkSearches(entry, results, expect)
     for (const cell of entry.cells) {
       if (!seeds.includes(cell.seed))
         throw wrong(`${cell.id} has the seed ${cell.seed}, which is not among the seeds`)
@@ -87,32 +94,35 @@ export function checkProof(results: CompareResults, config: RunConfig, file: str
 
 type Expect = (what: string, stored: unknown, computed: unknown) => void
 
-function checkSearch(
-  { name, search }: CompareEntry,
-  { plan, base, version }: CompareResults,
+function checkSearches(
+  { name, searches }: CompareEntry,
+  { plan, seeds, base }: CompareResults,
   expect: Expect,
 ): void {
-  const { rates, chosen } = search
-  for (const { rate, rungs } of rates)
-    for (const { loss, items, steps } of rungs)
-      if (items.length > 0)
-        expect(`the loss of ${name} after ${steps} steps of the search at ${rate}`, loss, mean(items))
-  // Searches of the first version went by other rules.
-  if (version === 1 || chosen === null) return
-  const again = { ...structuredClone(search), chosen: null }
-  const start = base?.validation_loss ?? Number.POSITIVE_INFINITY
-  if (rates.length > 1)
-    expect(
-      `the number of runs that the search of ${name} lacks`,
-      0,
-      nextRungs(again, plan.rungs, start).length,
-    )
-  chooseRate(again, plan.rungs, start)
-  expect(`the chosen rate of ${name}`, chosen, again.chosen)
+  expect(
+    `the list of seeds with a search of ${name}`,
+    searches.map(({ seed }) => seed),
+    seeds,
+  )
+  expect(`the first loss of the base on the validation rows`, searches[0]?.start, base?.validation_loss)
+  for (const search of searches) {
+    const { seed, rates, chosen } = search
+    const own = `${name} with the seed ${seed}`
+    for (const { rate, rungs } of rates)
+      for (const { loss, items, steps } of rungs)
+        if (items.length > 0)
+          expect(`the loss of ${own} after ${steps} steps of the search at ${rate}`, loss, mean(items))
+    if (chosen === null) continue
+    const again = { ...structuredClone(search), chosen: null }
+    if (rates.length > 1)
+      expect(`the number of runs that the search of ${own} lacks`, 0, nextRungs(again, plan.rungs).length)
+    chooseRate(again, plan.rungs)
+    expect(`the chosen rate of ${own}`, chosen, again.chosen)
+  }
 }
 
 function checkCell(
-  { name, strategy, base_format: format, search, steps }: CompareEntry,
+  { name, strategy, base_format: format, searches, steps }: CompareEntry,
   cell: CompareCell,
   results: CompareResults,
   config: RunConfig,
@@ -121,11 +131,12 @@ function checkCell(
 ): void {
   const { id, seed, rate, train_losses: losses } = cell
   expect(`the id of the cell of ${name} and the seed ${seed}`, id, `${name}/${seed}`)
-  expect(`the rate of ${id}`, rate, search.chosen)
+  expect(`the rate of ${id}`, rate, searches.find((search) => search.seed === seed)?.chosen)
   expect(`the number of steps of ${id}`, cell.steps, losses.length)
   checkRows(id, cell.items, results, wrong)
   expect(`a metric of ${id}`, cell.metrics, meansOf(cell.items))
-  expect(`the hash of the results of ${id} (bits)`, cell.bits, bitsOf(cell, results.version))
+  expect(`the loss of ${id} on the general text`, cell.general_loss, mean(cell.general_losses))
+  expect(`the hash of the results of ${id} (bits)`, cell.bits, bitsOf(cell))
   const { model, data, binary } = results
   const inputs = {
     ...{ strategy, rate, steps, seed, settings: hashedSettings(config) },
@@ -148,11 +159,12 @@ function checkRows(
 
 /** The first value in which a cell that was trained again differs, in words; null without any. */
 export function differenceOf(stored: CompareCell, found: CompareCell): string | null {
-  const values = ({ train_losses, curve, general_loss, items }: CompareCell) => ({
+  const values = ({ train_losses, curve, general_losses, thirds, items }: CompareCell) => ({
     ...{
       'loss of step': train_losses,
       'point of the curve': curve,
-      'loss on the general text': [general_loss],
+      'loss of general paragraph': general_losses,
+      'loss of test row at thirds': thirds.flatMap(({ loss }) => loss),
     },
     ...{ 'loss of test row': items.loss, 'answer to test row': items.predictions ?? [] },
     ...Object.fromEntries(

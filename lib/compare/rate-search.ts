@@ -145,11 +145,15 @@ export async function searchRate(asked: RateSearchAsked): Promise<RateSearch> {
     steps++
     asked.onStep?.({ rate, steps, mostSteps: mostStepsOfFirst(sizes, ranks.size) })
   }
-  const start = mean(await validationLosses(setup, null)) ?? Number.POSITIVE_INFINITY
+  const start = mean(await validationLosses(setup, null))
   const center = await ranks.firsts('rising rates', async () =>
     ranks.isFirst ? centerOf(setup, strategy, usual, sizes.rising, onStep(null)) : usual,
   )
-  const search = newSearch([-1, 0, 1].map((half) => halfDecades(center, half)))
+  const search = newSearch(
+    [-1, 0, 1].map((half) => halfDecades(center, half)),
+    config.seed,
+    start,
+  )
   const run = async ({ rate, steps: length }: RungAsked) => {
     const short = { strategy, rate, steps: length, seed: config.seed, of: totalSteps, onStep: onStep(rate) }
     return trained(setup, short, async (adapter, { diverged, seconds }) => {
@@ -158,7 +162,7 @@ export async function searchRate(asked: RateSearchAsked): Promise<RateSearch> {
     })
   }
   for (;;) {
-    const next = nextRungs(search, [sizes.short], start, { refines: false })
+    const next = nextRungs(search, [sizes.short], { refines: false })
     if (next.length === 0) break
     const made = await ranks.together('short runs', async () => {
       const own: Awaited<ReturnType<typeof run>>[] = []
@@ -169,7 +173,7 @@ export async function searchRate(asked: RateSearchAsked): Promise<RateSearch> {
     for (const { rate, rung } of made.flat()) addRung(search, rate, rung)
   }
   const all = (await ranks.meet('steps of a search', steps)).reduce((sum, own) => sum + own, 0)
-  chooseRate(search, [sizes.short], start)
+  chooseRate(search, [sizes.short])
   const rates = search.rates.map(({ rate, rungs }) => ({ rate, loss: rungs[0]?.loss ?? null }))
   const chosen = rates.find(({ rate }) => rate === search.chosen)
   return chosen?.loss == null

@@ -44,7 +44,7 @@ export async function readResults(path: string): Promise<CompareResults> {
       { path: file, kind: raw.kind ?? null, version: raw.version ?? null },
     )
   const { hash, ...rest } = raw
-  const parsed = compareResults.safeParse(raw, { jitless: true })
+  const parsed = compareResults.safeParse(upgraded(raw), { jitless: true })
   if (hash !== hashOf(rest) || !parsed.success)
     throw new FileFormatError(
       `${file} was changed after lowrank wrote it: its contents do not match its hash. Restore the file, or run the compare again with --force.`,
@@ -56,4 +56,18 @@ export async function readResults(path: string): Promise<CompareResults> {
 /** Writes results.json atomically into an existing folder, with the hash of its contents. */
 export async function writeResults(folder: string, results: CompareResults): Promise<void> {
   await writeFileWhole(resultsPath(folder), `${JSON.stringify(sealed(results))}\n`)
+}
+
+/** Results of version 1, which have one search for all seeds, in the form of today. */
+function upgraded(raw: Record<string, unknown>): Record<string, unknown> {
+  if (raw.version !== 1) return raw
+  const { entries, base } = raw as unknown as {
+    entries: { search?: object }[]
+    base: { validation_loss: number } | null
+  }
+  const withSearches = entries.map(({ search, ...entry }) => ({
+    ...entry,
+    ...(search && { searches: [{ seed: null, start: base?.validation_loss ?? null, ...search }] }),
+  }))
+  return { ...raw, entries: withSearches }
 }

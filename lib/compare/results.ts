@@ -21,6 +21,11 @@ const rows = z.object({
   rows: count,
   hash: sha256.describe('SHA-256 over the token ids and labels of these rows, in order'),
 })
+/** Rows that a seed draws. Their number says which, since the seed and the rows drawn from are known. */
+const drawnRows = z.object({
+  rows: count,
+  hash: sha256.optional().describe('In results of version 1, where all seeds had the same rows'),
+})
 
 const metricValues = z
   .record(z.string(), z.number().nullable())
@@ -58,6 +63,10 @@ const searchedRate = z.object({
 })
 
 const search = z.object({
+  seed: count
+    .nullable()
+    .describe('Seed that has this search; null: shared by all seeds, in results of version 1'),
+  start: loss.describe('Validation loss of the base; null: not finite, or not measured yet'),
   rates: z.array(searchedRate).describe('In ascending order'),
   chosen: z.number().positive().nullable().describe('null: not chosen yet, or every rate diverged'),
   at_edge: z.boolean().describe('The chosen rate is the lowest or highest that was tried'),
@@ -70,6 +79,11 @@ const search = z.object({
   seconds,
 })
 
+const generalLosses = z
+  .array(loss)
+  .default([])
+  .describe('Loss of each paragraph of the general text; empty where the run diverged')
+
 const cell = z.object({
   id: z.string().describe('Entry and seed, as in lora/42'),
   seed: count,
@@ -80,11 +94,16 @@ const cell = z.object({
     'SHA-256 over the configuration, base, data, binary, and bits: what `compare verify` finds again',
   ),
   bits: sha256.describe(
-    'SHA-256 over the results alone: the loss of every step, the curve, and the loss, the scores and the prediction of every item',
+    'SHA-256 over the results alone: the loss of every step, the curve, the loss of every paragraph of the general text, and the loss (also at thirds), the scores and the prediction of every item',
   ),
   metrics: metricValues,
   items,
   general_loss: loss.describe('Loss on the general text, which tells what was forgotten'),
+  general_losses: generalLosses,
+  thirds: z
+    .array(z.object({ steps: count, loss: z.array(loss).describe('Mean loss of each test row') }))
+    .default([])
+    .describe('Test loss after a third and two thirds of the steps; no choice is made by it'),
   curve: z
     .array(z.tuple([count, loss]))
     .describe('Validation loss during the run: optimizer steps made, and loss'),
@@ -117,7 +136,7 @@ const entry = z.object({
   probe_seconds: seconds
     .default(0)
     .describe('Time of the look at the data that the strategy takes before each training'),
-  search,
+  searches: z.array(search).describe('One for each seed, in their order'),
   cells: z.array(cell),
 })
 
@@ -169,14 +188,22 @@ const metricStatistics = z.object({
 
 /** Content of results.json. */
 export const compareResults = z.object({
-  version: z.literal([1, 2]).describe('2: hashes of cells cover the scores of rows'),
+  version: z
+    .literal([1, 2])
+    .describe('1: one search at a constant rate for all seeds, the first test rows, hashes without scores'),
   kind: z.literal('compare'),
   hash: sha256.describe('SHA-256 over all other fields, so that a change by hand is noticed'),
   created: z.string().describe('ISO 8601'),
   finished: z.string().nullable().describe('ISO 8601; null: cells are missing'),
   command: z.string().nullable().describe('Command that continues or repeats this compare'),
   model: z.object({ name: z.string(), hash: sha256, quantization: z.string(), precision: z.string() }),
-  data: z.object({ train: rows, validation: rows, test: rows, general: rows }),
+  data: z.object({
+    pool: rows.optional().describe('Rows to train on, of which each seed sets some aside'),
+    train: drawnRows.describe('Rows that a seed trains on'),
+    validation: drawnRows.describe('Rows that a seed sets aside to choose its learning rate'),
+    test: rows.describe('Drawn by the seed of the config, the same ones for all seeds'),
+    general: rows,
+  }),
   binary: z.object({
     version: z.string(),
     level: z.string().describe('Instruction-set level, which decides the bits of the results'),
@@ -191,12 +218,19 @@ export const compareResults = z.object({
     .describe('Configuration that all cells share, as in a config file'),
   equal: z.enum(EQUALITIES).describe('What is equal among the entries'),
   metrics: z.array(z.object({ name: z.string(), higher_is_better: z.boolean(), primary: z.boolean() })),
-  seeds: z.array(count).describe('Seeds of the data order and initial values; every entry has the same'),
+  seeds: z
+    .array(count)
+    .describe(
+      'Seeds of the data order, the initial values, the rows set aside, and so the learning rate; every entry has the same',
+    ),
   plan: z.object({
     seconds: seconds.describe('Expected duration, from measured step times'),
     budget_seconds: seconds.nullable(),
     rungs: z.array(count).describe('Steps of the rungs of the search'),
     cuts: z.array(z.string()).describe('Reductions to fit the budget, a sentence each'),
+    spent_seconds: seconds
+      .default(0)
+      .describe('Time that the runs have taken so far, side by side ones once'),
     power: z
       .number()
       .nullable()
@@ -212,7 +246,8 @@ export const compareResults = z.object({
       metrics: metricValues,
       items,
       general_loss: loss,
-      validation_loss: loss,
+      general_losses: generalLosses,
+      validation_loss: loss.describe('Of the first seed'),
       validation_seconds: seconds.describe('Time to measure the validation rows'),
       test_seconds: seconds.describe('Time to measure the test rows and the general text'),
     })
@@ -233,6 +268,6 @@ export type CompareEntry = CompareResults['entries'][number]
 /** One trained adapter (one strategy, one seed) with its results on every test row. */
 export type CompareCell = CompareEntry['cells'][number]
 export type CompareItems = CompareCell['items']
-export type CompareSearch = CompareEntry['search']
+export type CompareSearch = CompareEntry['searches'][number]
 export type CompareRung = CompareSearch['rates'][number]['rungs'][number]
 export type MetricStatistics = NonNullable<CompareResults['statistics']>[string]

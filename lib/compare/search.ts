@@ -56,10 +56,13 @@ export function rateGrid(strategy: string, center: number, points: number): numb
   return Array.from({ length: count }, (_, i) => halfDecades(center, i - half))
 }
 
-/** An empty search. */
-export function newSearch(grid: readonly number[]): CompareSearch {
+/**
+ * An empty search.
+ * @param start loss of the base model; a rate that ends above it is rejected
+ */
+export function newSearch(grid: readonly number[], seed: number, start: number | null): CompareSearch {
   const rates = grid.map((rate) => ({ rate, rungs: [] }))
-  return { rates, chosen: null, at_edge: false, flat: false, steps: 0, seconds: 0 }
+  return { seed, start, rates, chosen: null, at_edge: false, flat: false, steps: 0, seconds: 0 }
 }
 
 /** A run requested by a search. */
@@ -78,24 +81,22 @@ interface SearchOptions {
 
 /**
  * The runs that a search can start now; none once it is over, or while other runs of the same rung are unfinished.
- * @param start loss of the base model; a rate that ends above it is rejected
  */
 export function nextRungs(
   search: CompareSearch,
   steps: readonly number[],
-  start: number,
   { refines = true }: SearchOptions = {},
 ): RungAsked[] {
   if (search.rates.length === 1) return []
   for (const [rung, length] of steps.entries()) {
     const asked = (rates: readonly number[]) => rates.map((rate) => ({ rate, rung, steps: length }))
-    const rates = contenders(search, steps, rung, start)
+    const rates = contenders(search, steps, rung)
     const missing = rates.filter((one) => rungOf(one, length) === undefined)
     if (missing.length > 0) return asked(missing.map(({ rate }) => rate))
-    const beyond = rung === 0 ? edgeBeyond(search, rates, length, start) : undefined
+    const beyond = rung === 0 ? edgeBeyond(search, rates, length) : undefined
     if (beyond !== undefined) return asked([beyond])
     if (!refines || rung !== refinedAt(steps)) continue
-    const between = betweenBest(search, steps, start).filter((rate) => find(search, rate) === undefined)
+    const between = betweenBest(search, steps).filter((rate) => find(search, rate) === undefined)
     if (between.length > 0) return asked(between)
   }
   return []
@@ -104,12 +105,7 @@ export function nextRungs(
 const refinedAt = (steps: readonly number[]) => Math.min(REFINED_AT, steps.length - 1)
 
 /** Rates that take part in a rung, of those on the grid or beyond it; those between join once they have been tried. */
-function contenders(
-  { rates }: CompareSearch,
-  steps: readonly number[],
-  rung: number,
-  start: number,
-): SearchedRate[] {
+function contenders({ rates, start }: CompareSearch, steps: readonly number[], rung: number): SearchedRate[] {
   const grid = rates.filter(({ refined }) => !refined)
   let left = grid
   for (let before = 0; before < rung; before++) {
@@ -122,10 +118,10 @@ function contenders(
 }
 
 /** Rates a quarter of a decade from the best two of a rung, which are on the grid or beyond it. */
-function betweenBest(search: CompareSearch, steps: readonly number[], start: number): number[] {
+function betweenBest(search: CompareSearch, steps: readonly number[]): number[] {
   const rung = refinedAt(steps)
   const length = steps[rung] as number
-  const sound = soundAt(contenders(search, steps, rung, start), length, start)
+  const sound = soundAt(contenders(search, steps, rung), length, search.start)
   const found: number[] = []
   const taken = search.rates.filter(({ refined }) => !refined).map(({ rate }) => rate)
   const learned = byLoss(sound, length).filter((one) => Number.isFinite(lossAt(one, length)))
@@ -143,7 +139,11 @@ const find = ({ rates }: CompareSearch, rate: number) => rates.find((one) => one
  * Rates below the first that diverged, and below the first that is higher than the best and ended above the base loss;
  * all rates if that leaves none.
  */
-function soundAt(rates: readonly SearchedRate[], steps: number, start: number): readonly SearchedRate[] {
+function soundAt(
+  rates: readonly SearchedRate[],
+  steps: number,
+  start: number | null,
+): readonly SearchedRate[] {
   const ascending = rates.toSorted((a, b) => a.rate - b.rate)
   const below = (limit: SearchedRate | undefined, among: readonly SearchedRate[]) =>
     among.filter(({ rate }) => limit === undefined || rate < limit.rate)
@@ -154,7 +154,7 @@ function soundAt(rates: readonly SearchedRate[], steps: number, start: number): 
   const [best] = byLoss(finite, steps)
   if (best === undefined) return ascending
   return below(
-    finite.find((one) => one.rate > best.rate && lossAt(one, steps) > start),
+    finite.find((one) => one.rate > best.rate && start !== null && lossAt(one, steps) > start),
     finite,
   )
 }
@@ -177,10 +177,9 @@ function edgeBeyond(
   search: CompareSearch,
   rates: readonly SearchedRate[],
   steps: number,
-  start: number,
 ): number | undefined {
   if (search.rates.some(({ beyond }) => beyond)) return undefined
-  const [best] = byLoss(soundAt(rates, steps, start), steps)
+  const [best] = byLoss(soundAt(rates, steps, search.start), steps)
   if (best === undefined) return undefined
   if (best === rates.at(-1)) return halfDecades(best.rate, 1)
   return best === rates[0] ? halfDecades(best.rate, -1) : undefined
@@ -201,8 +200,8 @@ export function addRung(search: CompareSearch, rate: number, rung: CompareRung):
  * Chooses the rate once `nextRungs` returns none: of the rates in the last rung whose loss is within 1 % of the lowest, or
  * within one standard error of the paired differences, the one in the middle, which has least to lose by a small error.
  */
-export function chooseRate(search: CompareSearch, steps: readonly number[], start: number): void {
-  const { rates } = search
+export function chooseRate(search: CompareSearch, steps: readonly number[]): void {
+  const { rates, start } = search
   if (rates.length === 1) {
     search.chosen = (rates[0] as SearchedRate).rate
     return
@@ -210,7 +209,7 @@ export function chooseRate(search: CompareSearch, steps: readonly number[], star
   const last = steps.length - 1
   const length = steps[last] as number
   const refined = rates.filter((one) => one.refined && rungOf(one, length) !== undefined)
-  const tried = new Set([...contenders(search, steps, last, start), ...refined])
+  const tried = new Set([...contenders(search, steps, last), ...refined])
   const sound = soundAt([...tried], length, start)
   const [best] = byLoss(sound, length)
   if (best === undefined) return

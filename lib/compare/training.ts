@@ -12,7 +12,7 @@ import { answeredRows, rowLosses } from '../train/measures/row-measures.js'
 import { Processes } from '../train/processes/processes.js'
 import { dataOf, sampleOf } from '../train/rows/data.js'
 import { runProbe } from '../train/run/probe.js'
-import type { CompareData } from './data.js'
+import type { CompareData, SeedData } from './data.js'
 import { strategyOfRun } from './entries.js'
 import { type Metric, scoresOf } from './metrics.js'
 import type { CompareCell, CompareItems } from './results.js'
@@ -20,7 +20,7 @@ import type { CompareCell, CompareItems } from './results.js'
 /** Everything that a training of a search needs other than the strategy. */
 export interface SearchSetup {
   model: Model
-  data: Pick<CompareData, 'train' | 'validation' | 'now'>
+  data: Pick<SeedData, 'train' | 'validation' | 'now'>
   /** Options from the config; `maxSteps`, `seed`, and the learning rate are overridden for each training. */
   options: RunOptions
   signal?: AbortSignal | undefined
@@ -28,8 +28,13 @@ export interface SearchSetup {
 
 /** The same for trainings whose results are measured. */
 export interface TrainingSetup extends SearchSetup {
-  data: CompareData
+  data: SeedData
   metrics: readonly Metric[]
+}
+
+/** What the measurements of a result need. */
+type MeasureSetup = Omit<TrainingSetup, 'data'> & {
+  data: Pick<CompareData, 'test' | 'general' | 'questions'>
 }
 
 /** Parameters of one training. */
@@ -40,8 +45,11 @@ export interface TrainingAsked {
   seed: number
   /** Steps of the run whose schedule a short run has in small; default: `steps`. */
   of?: number
-  /** Steps after which the validation loss is measured. */
-  evaluateAt?: ReadonlySet<number>
+  /** Called after each of these steps, outside of the time that is measured. */
+  pauseAt?: {
+    steps: ReadonlySet<number>
+    work: (adapter: Adapter, step: number, seconds: number) => Promise<void>
+  }
   /** Factor on the rate after `completed` steps, instead of a schedule. */
   schedule?: (completed: number) => number
   /** Ends the training early if it returns true for the losses so far. */
@@ -61,9 +69,6 @@ export interface Trained {
   seconds: number
   /** Shortest step time, excluding the first step if there are more. */
   fastestStep: number
-  curve: CompareCell['curve']
-  /** Elapsed seconds at each point of the curve. */
-  curveSeconds: number[]
   planned: { bytes: number; rows: CompareCell['measured_peak']['rows'] }
   measured: CompareCell['measured_peak']
 }
@@ -104,7 +109,6 @@ export async function trained<T>(
         seconds: 0,
         fastestStep: Number.POSITIVE_INFINITY,
       },
-      ...{ curve: [], curveSeconds: [] },
       planned: { bytes: run.memory.peakBytes, rows: [...run.memory.rows] },
       measured: { bytes: 0, rows: [], resident_bytes: 0 },
     }
@@ -120,10 +124,8 @@ export async function trained<T>(
           noteMemory(found)
           asked.onStep?.()
           if (asked.until?.(found.losses)) break
-          if (asked.evaluateAt?.has(event.step)) {
-            found.curve.push([event.step, mean(await validationLosses(setup, adapter))])
-            found.curveSeconds.push(found.seconds)
-          }
+          if (asked.pauseAt?.steps.has(event.step))
+            await asked.pauseAt.work(adapter, event.step, found.seconds)
         }
         begun = performance.now()
       }
@@ -195,16 +197,25 @@ export function validationLosses(setup: SearchSetup, adapter: Adapter | null) {
   return rowLosses(model.base, active(adapter), data.validation, options, signal)
 }
 
+/** The loss of each test row; without an adapter, that of the base model. */
+export function testLosses(
+  { model, data, options, signal }: MeasureSetup,
+  adapter: Adapter | null,
+): Promise<(number | null)[]> {
+  return rowLosses(model.base, active(adapter), data.test, options, signal)
+}
+
 /** Measures an adapter, or the base model alone, on the test rows and the general text. */
 export async function measured(
-  { model, data, options, metrics, signal }: TrainingSetup,
+  setup: MeasureSetup,
   adapter: Adapter | null,
-): Promise<{ items: CompareItems; general: number | null }> {
+): Promise<{ items: CompareItems; general: (number | null)[] }> {
+  const { model, data, options, metrics, signal } = setup
   const { base } = model
   const { test, questions } = data
   const acting = active(adapter)
-  const loss = await rowLosses(base, acting, test, options, signal)
-  const general = mean(await rowLosses(base, acting, data.general, options, signal))
+  const loss = await testLosses(setup, adapter)
+  const general = await rowLosses(base, acting, data.general, options, signal)
   if (questions.every((question) => question === null)) return { items: { loss, scores: {} }, general }
   const rows = { examples: test, questions }
   const { matched, accuracies, answered } = await answeredRows(base, acting, rows, options.maxSeqLength, {

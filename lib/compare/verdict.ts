@@ -1,7 +1,7 @@
 /** Computes the statistics of a finished compare. */
 import { REFERENCE } from './entries.js'
 import { unequalSizes } from './equal.js'
-import type { CompareEntry, CompareResults } from './results.js'
+import type { CompareEntry, CompareResults, CompareSearch } from './results.js'
 import { rungOf } from './search.js'
 import { metricStatistics } from './statistics/index.js'
 
@@ -20,7 +20,7 @@ export function judged({ entries, metrics }: CompareResults): CompareResults['st
     if (filled.every((runs) => runs.every((items) => items.some(Number.isNaN)))) continue
     found[name] = metricStatistics({ names, scores: filled, control, higherIsBetter })
   }
-  for (const entry of entries) entry.search.flat = isFlat(entry)
+  for (const entry of entries) for (const search of entry.searches) search.flat = isFlat(search, entry)
   return found
 }
 
@@ -33,10 +33,15 @@ export function remarksOn(results: CompareResults): string[] {
     found.push(
       `${left.join(', ')} left the pool: the loss varies far more over seeds than that of the others, so it is tested by its own variance and is in no group.`,
     )
-  for (const { name, search, cells, base_format: format } of entries) {
+  for (const { name, searches, cells, base_format: format } of entries) {
     const diverged = cells.filter((cell) => cell.diverged).length
-    if (search.rates.length > 1 && search.rates.every(({ rungs }) => rungs[0]?.loss === null))
-      found.push(`Every rate of ${name} diverged; it was trained at the lowest.`)
+    const lost = searches.filter(
+      ({ rates }) => rates.length > 1 && rates.every(({ rungs }) => rungs[0]?.loss === null),
+    )
+    if (lost.length > 0)
+      found.push(
+        `Every rate of ${name} diverged${lost.length < searches.length ? ` with ${lost.length} of ${searches.length} seeds` : ''}; it was trained at the lowest.`,
+      )
     if (diverged > 0)
       found.push(
         `${diverged} of ${cells.length} seeds of ${name} diverged; their rows count as the worst that any entry has.`,
@@ -53,7 +58,7 @@ function itemsOf(items: CompareEntry['cells'][number]['items'], metric: string):
 }
 
 /** True if the chosen rate and its neighbors differ by less than the seeds do. */
-function isFlat({ search: { rates, chosen }, cells }: CompareEntry): boolean {
+function isFlat({ rates, chosen }: CompareSearch, { cells }: CompareEntry): boolean {
   const at = rates.findIndex(({ rate }) => rate === chosen)
   const own = rates[at]?.rungs
   const means = cells.map(({ metrics }) => metrics.loss ?? Number.NaN)

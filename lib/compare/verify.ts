@@ -11,9 +11,9 @@ import { strategyToFile } from '../strategies/index.js'
 import { canonical } from '../train/checkpoints/run-identity.js'
 import { type RunConfig, resolveConfig } from '../train/config/config.js'
 import { applyOverrides } from '../train/config/overrides.js'
-import { LocalRunner, type Outcome, type Runner } from './cells.js'
+import { LocalRunner, type Outcome, type Runner, searchOf } from './cells.js'
 import { METRIC_NAMES, metricsOf } from './metrics.js'
-import { checkProof, differenceOf } from './proof.js'
+import { checkProof, differenceOf, VERSION } from './proof.js'
 import type { CompareCell, CompareEntry, CompareResults } from './results.js'
 import { readResults, resultsPath } from './results-file.js'
 import { hashedSettings, settingsOf } from './settings.js'
@@ -123,6 +123,11 @@ export async function repetitionOf(
 ): Promise<Repetition> {
   const results = await readResults(path)
   const file = resultsPath(path)
+  if (results.version !== VERSION)
+    throw new UnsupportedError(
+      `compare: ${file} is of version ${results.version}, whose rates and test rows were chosen in another way; only results of version ${VERSION} can be repeated. Run the compare again.`,
+      { path: file, version: results.version },
+    )
   checkLevel(results, file)
   const all = results.entries.flatMap((entry) => entry.cells.map((cell) => ({ entry, cell })))
   if (all.length === 0)
@@ -130,13 +135,14 @@ export async function repetitionOf(
       path: file,
     })
   const config = await placedConfig(results, file, overrides)
-  const { validation_rows: validationRows, test_rows: testRows } = results.asked as {
-    validation_rows: number
-    test_rows: number | null
-  }
+  const {
+    validation_rows: validationRows,
+    test_rows: testRows,
+    train_share: trainShare,
+  } = results.asked as { validation_rows: number; test_rows: number | null; train_share: number }
   const known = results.metrics.map(({ name }) => name).filter((name) => METRIC_NAMES.includes(name as never))
   const now = Date.parse(results.created)
-  const options = { validationRows, testRows, metrics: metricsOf(known), now }
+  const options = { validationRows, testRows, trainShare, metrics: metricsOf(known), now }
   const setting = { config, options }
   checkProof(results, configOf(setting, file), file)
   return { file, results, setting, cells: drawn(all, count ?? all.length) }
@@ -193,9 +199,9 @@ async function trainedAgain(
   { rate, seed }: CompareCell,
 ): Promise<CompareCell> {
   // Use the rate of the cell, whatever the search chose.
-  const search = { ...entry.search, chosen: rate }
+  const searches = [{ ...searchOf(entry, seed), chosen: rate }]
   const task = { kind: 'cell' as const, name: entry.name, seed }
-  const outcome = await runner.run(task, { ...results, entries: [{ ...entry, search }] })
+  const outcome = await runner.run(task, { ...results, entries: [{ ...entry, searches }] })
   return (outcome as Extract<Outcome, { kind: 'cell' }>).cell
 }
 
@@ -259,15 +265,19 @@ function checkInputs(
 ): void {
   const changed = [
     ...(there.model.hash === here.model.hash ? [] : [`the model ${there.model.name}`]),
-    ...(['train', 'validation', 'test', 'general'] as const)
-      .filter((name) => there.data[name].hash !== here.data[name].hash)
-      .map((name) => `the ${name} rows`),
+    ...Object.entries({ pool: 'training rows', test: 'test rows', general: 'general text' })
+      .filter(([name]) => hashIn(there, name) !== hashIn(here, name))
+      .map(([, what]) => `the ${what}`),
   ]
   if (changed.length === 0) return
   throw new ConfigError(
     `compare: ${path} cannot be verified: ${changed.join(', ')} changed since. Restore what was compared.`,
     { path, changed },
   )
+}
+
+function hashIn({ data }: Pick<CompareResults, 'data'>, name: string): string | undefined {
+  return data[name as keyof CompareResults['data']]?.hash
 }
 
 /** Chooses `count` items at random, keeping their order. */

@@ -15,6 +15,7 @@ import { addon } from '../native/addon.js'
 import { translated } from '../native/errors.js'
 import { addonOrigin } from '../native/load.js'
 import { optimizerState } from '../options/optimizers.js'
+import type { RunOptions } from '../options/options.js'
 import { ownRate } from '../options/rates.js'
 import { trainingPlans } from '../planning/plans.js'
 import { describeAdapter } from '../strategies/describe.js'
@@ -22,18 +23,26 @@ import { rulesOf, strategyToFile } from '../strategies/index.js'
 import type { StrategyConfig } from '../strategies/strategy.js'
 import { loadQuantization, type RunConfig, trainOptions } from '../train/config/config.js'
 import { describeQuantization, type Quantization } from '../weights/quantization.js'
-import { type CompareData, describeData, readCompareData } from './data.js'
+import { type CompareData, describeData, type RowOptions, readCompareData, seedData } from './data.js'
 import type { Contestant } from './entries.js'
 import type { Metric } from './metrics.js'
 import { bitsOf, cellHash, meansOf } from './proof.js'
 import type { CompareCell, CompareResults, CompareRung } from './results.js'
 import { hashedSettings } from './settings.js'
-import { mean, measured, stepsOfEpoch, type Trained, trained, validationLosses } from './training.js'
+import {
+  mean,
+  measured,
+  stepsOfEpoch,
+  type Trained,
+  type TrainingAsked,
+  type TrainingSetup,
+  testLosses,
+  trained,
+  validationLosses,
+} from './training.js'
 
 /** Options of a workbench other than the config. */
-export interface WorkbenchOptions {
-  validationRows: number
-  testRows: number | null
+export interface WorkbenchOptions extends RowOptions {
   metrics: readonly Metric[]
   /** Current time as seen by chat templates, ms since 1970. */
   now: number
@@ -95,7 +104,10 @@ export class Workbench {
   /** Optimizer steps of a cell. */
   get steps(): number {
     const { maxSteps, numTrainEpochs } = this.#config
-    return maxSteps ?? Math.max(1, Math.ceil(numTrainEpochs * stepsOfEpoch(this.#setup(this.#model))))
+    return (
+      maxSteps ??
+      Math.max(1, Math.ceil(numTrainEpochs * stepsOfEpoch(this.#setup(this.#model, this.#config.seed))))
+    )
   }
 
   /** The model, data, binary, and machine. */
@@ -109,7 +121,7 @@ export class Workbench {
         quantization: describeQuantization(this.#quantization),
         precision,
       },
-      data: await describeData(this.#data),
+      data: await describeData(this.#data, this.#config.seed),
       binary: {
         version: addon().version,
         level: isa,
@@ -143,7 +155,7 @@ export class Workbench {
       ...{ strategy, steps: Math.min(TIMED_STEPS, this.steps), seed },
       rate: this.ownRate(strategy),
     }
-    return trained(this.#setup(model), asked, async (adapter, found) => ({
+    return trained(this.#setup(model, seed), asked, async (adapter, found) => ({
       baseFormat: describeQuantization(model.quantization),
       trainableParameters: adapter.trainableParameters,
       planned: found.planned,
@@ -168,7 +180,7 @@ export class Workbench {
   async plannedBytes(strategy: StrategyConfig): Promise<number> {
     const model = await this.#baseFor(strategy)
     const { base } = model
-    const { options } = this.#setup(model)
+    const options = this.#runOptions()
     const { spec } = described(strategy, model)
     const adapter = { spec, trainable: true, state: optimizerState(options, strategy) }
     const plans = trainingPlans(spec, options, base, false)
@@ -182,24 +194,29 @@ export class Workbench {
 
   /** Evaluates the base model without an adapter. */
   async base(): Promise<NonNullable<CompareResults['base']>> {
-    const setup = this.#setup(await this.#loaded(this.#quantization))
     const begun = performance.now()
-    const validation = mean(await validationLosses(setup, null))
+    const validation = await this.start(this.#config.seed)
     const between = performance.now()
-    const { items, general } = await measured(setup, null)
+    const { items, general } = await measured(this.#setup(this.#model, this.#config.seed), null)
     return {
       metrics: meansOf(items),
       items,
-      general_loss: general,
+      general_loss: mean(general),
+      general_losses: general,
       validation_loss: validation,
       validation_seconds: (between - begun) / 1000,
       test_seconds: (performance.now() - between) / 1000,
     }
   }
 
+  /** Mean loss of the base model on the validation rows of a seed. */
+  async start(seed: number): Promise<number | null> {
+    return mean(await validationLosses(this.#setup(await this.#loaded(this.#quantization), seed), null))
+  }
+
   /** Runs one rung of a search. */
   async rung(strategy: StrategyConfig, rate: number, steps: number, seed: number): Promise<CompareRung> {
-    const setup = this.#setup(await this.#baseFor(strategy))
+    const setup = this.#setup(await this.#baseFor(strategy), seed)
     const asked = { strategy, rate, steps, seed, of: this.steps }
     return trained(setup, asked, async (adapter, { diverged, probeSeconds, seconds }) => {
       const items = diverged ? [] : await validationLosses(setup, adapter)
@@ -211,21 +228,21 @@ export class Workbench {
   async cell(
     { name, strategy }: Contestant,
     { rate, steps, seed }: { rate: number; steps: number; seed: number },
-    about: Pick<CompareResults, 'model' | 'data' | 'binary' | 'version'>,
+    about: Pick<CompareResults, 'model' | 'data' | 'binary'>,
   ): Promise<CompareCell> {
     const model = await this.#baseFor(strategy)
-    const setup = this.#setup(model)
-    const every = Math.max(1, Math.ceil(steps / CURVE_POINTS))
-    const points = Array.from({ length: steps }, (_, i) => i + 1).filter((step) => step % every === 0)
-    const asked = { strategy, rate, steps, seed, evaluateAt: new Set([...points, steps]) }
-    return trained(setup, asked, async (adapter, found) => {
-      const { items, general } = found.diverged
-        ? { items: { loss: this.#data.questions.map(() => null), scores: {} }, general: null }
+    const setup = this.#setup(model, seed)
+    const course: Course = { curve: [], seconds: [], thirds: [] }
+    const pauseAt = courseOf(setup, steps, course)
+    return trained(setup, { strategy, rate, steps, seed, pauseAt }, async (adapter, found) => {
+      const { losses, diverged } = found
+      const { items, general } = diverged
+        ? { items: { loss: this.#data.questions.map(() => null), scores: {} }, general: [] }
         : await measured(setup, adapter)
-      const { curve, losses, diverged } = found
-      const made = { train_losses: losses, curve, general_loss: general, items }
-      const { model: named, data, binary, version } = about
-      const bits = bitsOf(made, version)
+      const { curve, thirds } = course
+      const made = { train_losses: losses, curve, thirds, general_losses: general, items }
+      const { model: named, data, binary } = about
+      const bits = bitsOf(made)
       const inputs = {
         ...{ strategy: strategyToFile(strategy), rate, steps, seed },
         settings: hashedSettings(this.#config),
@@ -234,9 +251,15 @@ export class Workbench {
       }
       return {
         ...{ id: `${name}/${seed}`, seed, rate, steps: losses.length, diverged },
-        ...{ hash: cellHash(inputs, bits), bits, metrics: meansOf(items), ...made },
+        ...{
+          hash: cellHash(inputs, bits),
+          bits,
+          metrics: meansOf(items),
+          general_loss: mean(general),
+          ...made,
+        },
         seconds: found.probeSeconds + found.seconds,
-        seconds_to_best: secondsToBest(found),
+        seconds_to_best: diverged ? null : secondsToBest(course, found.probeSeconds),
         tokens_per_second: found.seconds > 0 ? found.tokens / found.seconds : 0,
         measured_peak: found.measured,
       }
@@ -247,13 +270,15 @@ export class Workbench {
     await this.#model.dispose()
   }
 
-  #setup(model: Model) {
+  /** What trainings with a seed need. */
+  #setup(model: Model, seed: number): TrainingSetup {
     const { metrics, signal } = this.#options
+    return { ...{ model, metrics, signal }, data: seedData(this.#data, seed), options: this.#runOptions() }
+  }
+
+  #runOptions(): RunOptions {
     const { optimizer, ...options } = trainOptions(this.#config)
-    return {
-      ...{ model, data: this.#data, metrics, signal },
-      options: { ...options, optimizer: optimizer ?? 'adamw' },
-    }
+    return { ...options, optimizer: optimizer ?? 'adamw' }
   }
 
   /** The base model with the quantization that the strategy requires, else that of the compare. */
@@ -320,8 +345,31 @@ async function savedBytes(adapter: Adapter): Promise<number> {
   }
 }
 
-function secondsToBest({ curve, curveSeconds, diverged, probeSeconds }: Trained): number | null {
+/** What is measured during a cell. */
+interface Course extends Pick<CompareCell, 'curve' | 'thirds'> {
+  /** Training time at each point of the curve. */
+  seconds: number[]
+}
+
+/** Measures the validation loss ten times in a run, and the test loss at a third and at two thirds. */
+function courseOf(setup: TrainingSetup, steps: number, course: Course): TrainingAsked['pauseAt'] {
+  const every = Math.max(1, Math.ceil(steps / CURVE_POINTS))
+  const isPoint = (step: number) => step % every === 0 || step === steps
+  const thirds = [1, 2].map((third) => Math.round((third * steps) / 3)).filter((step) => step > 0)
+  const all = Array.from({ length: steps }, (_, i) => i + 1)
+  return {
+    steps: new Set(all.filter((step) => isPoint(step) || thirds.includes(step))),
+    work: async (adapter, step, seconds) => {
+      if (thirds.includes(step)) course.thirds.push({ steps: step, loss: await testLosses(setup, adapter) })
+      if (!isPoint(step)) return
+      course.curve.push([step, mean(await validationLosses(setup, adapter))])
+      course.seconds.push(seconds)
+    },
+  }
+}
+
+function secondsToBest({ curve, seconds }: Course, probeSeconds: number): number | null {
   const losses = curve.map(([, loss]) => loss ?? Number.POSITIVE_INFINITY)
-  const seconds = curveSeconds[losses.indexOf(Math.min(...losses))]
-  return diverged || seconds === undefined ? null : probeSeconds + seconds
+  const best = seconds[losses.indexOf(Math.min(...losses))]
+  return best === undefined ? null : probeSeconds + best
 }

@@ -152,7 +152,7 @@ function curveCharts({ entries }: ComparePageData): Record<string, CompareChart>
 }
 
 function rateCharts({ entries }: ComparePageData): Record<string, CompareChart> {
-  const all = entries.flatMap(({ rates }) => rates)
+  const all = entries.flatMap(({ searches }) => searches.flat())
   const losses = extent(all.map(({ loss }) => loss).filter((loss) => isNumber(loss) && loss > 0))
   const ends = extent(all.map(({ rate }) => Math.log10(rate)))
   if (losses === null || ends === null) return {}
@@ -168,7 +168,6 @@ function rateCharts({ entries }: ComparePageData): Record<string, CompareChart> 
   return Object.fromEntries(
     entries.map((entry, index) => {
       const { hue } = entry.mark
-      const chosen = entry.rates.find(({ rate }) => rate === entry.rate)
       return [
         `rate-${index}`,
         {
@@ -182,22 +181,23 @@ function rateCharts({ entries }: ComparePageData): Record<string, CompareChart> 
               },
               ...{ xDomain, yDomain, yScale: 'log', places, left: 36, right: 8, yTicks: 3 },
               lines: [
-                {
-                  x: entry.rates.map(({ rate }) => Math.log10(rate)),
-                  y: entry.rates.map(({ loss }) => loss),
-                  ...{ hue, stroke: 'thin', dots: 'filled' },
-                },
-                ...(chosen
-                  ? [
-                      {
-                        x: [Math.log10(chosen.rate)],
-                        y: [chosen.loss],
-                        hue,
-                        stroke: 'none',
-                        dots: 'open',
-                      } as const,
-                    ]
-                  : []),
+                ...entry.searches.map((rates) => ({
+                  x: rates.map(({ rate }) => Math.log10(rate)),
+                  y: rates.map(({ loss }) => loss),
+                  ...{ hue, stroke: 'thin' as const, dots: 'filled' as const },
+                })),
+                ...entry.searches.flatMap((rates, seed) => {
+                  const chosen = rates.find(({ rate }) => rate === entry.chosen[seed])
+                  return chosen
+                    ? [
+                        {
+                          x: [Math.log10(chosen.rate)],
+                          y: [chosen.loss],
+                          ...{ hue, stroke: 'none' as const, dots: 'open' as const },
+                        },
+                      ]
+                    : []
+                }),
               ],
             }).svg,
         },

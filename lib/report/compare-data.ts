@@ -63,11 +63,12 @@ export interface ComparedEntry {
   measuredBytes: number | null
   fileBytes: number | null
   tokensPerSecond: number | null
-  rate: number | null
+  /** Rates that the searches chose, by seed; one where all seeds shared a search. */
+  chosen: readonly number[]
   atEdge: boolean
   isFlat: boolean
-  /** Validation loss of the longest run at each rate. */
-  rates: readonly { rate: number; loss: number | null; steps: number }[]
+  /** Validation loss of the longest run at each rate, for each search. */
+  searches: readonly (readonly { rate: number; loss: number | null; steps: number }[])[]
   cells: readonly ComparedCell[]
   /** Fraction of seeds that are correct, per item; empty for metrics that are not right-or-wrong. */
   shares: readonly number[]
@@ -85,6 +86,7 @@ export interface Flip {
 
 export interface ComparedCell {
   seed: number
+  rate: number
   value: number | null
   seconds: number
   hash: string

@@ -85,7 +85,7 @@ export function verdict(data: ComparePageData): string[] {
   const edge = own.filter(({ atEdge }) => atEdge)
   if (edge.length > 0)
     said.push(
-      `The best rate of ${names(edge)} is at an edge of the search, so ${edge.length > 1 ? 'they' : 'it'} may do better.`,
+      `A best rate of ${names(edge)} is at an edge of a search, so ${edge.length > 1 ? 'they' : 'it'} may do better.`,
     )
   const diverged = own.filter(({ diverged }) => diverged > 0)
   if (diverged.length > 0) said.push(`Seeds diverged of ${names(diverged)}.`)
@@ -97,6 +97,13 @@ function difference({ metric }: ComparePageData, value: number, signed = false):
   const size = metric.isShare ? `${(Math.abs(value) * 100).toFixed(1)}` : formatNumber(Math.abs(value))
   const sign = signed ? (value > 0 ? '+' : value < 0 ? '−' : '±') : ''
   return `${sign}${size}${metric.isShare && !signed ? ' points' : ''}`
+}
+
+/** The lowest and the highest of the rates that seeds chose. */
+function formatRates(chosen: readonly number[]): string {
+  if (chosen.length === 0) return 'none'
+  const [low, high] = [Math.min(...chosen), Math.max(...chosen)]
+  return low === high ? formatTick(low) : `${formatTick(low)} to ${formatTick(high)}`
 }
 
 function head(data: ComparePageData): string {
@@ -242,14 +249,14 @@ function curves(data: ComparePageData, charts: Record<string, CompareChart>): st
 }
 
 function rates(data: ComparePageData, charts: Record<string, CompareChart>): string {
-  const read = ({ rate, atEdge, isFlat }: ComparedEntry) =>
-    `${atEdge ? '<span class="wrong">at an edge</span> ' : isFlat ? '<span class="quiet">flat</span> ' : ''}${rate === null ? 'none' : formatTick(rate)}`
+  const read = ({ chosen, atEdge, isFlat }: ComparedEntry) =>
+    `${atEdge ? '<span class="wrong">at an edge</span> ' : isFlat ? '<span class="quiet">flat</span> ' : ''}${formatRates(chosen)}`
   const drawn = panels(data, charts, 'rate', read)
   if (drawn === '') return ''
   return section(
     'rates',
     'Learning rates',
-    'Each strategy got its own rate by the same search: validation loss of the longest run at each rate. The ring is the chosen one. Flat: its neighbors differ by less than the seeds do.',
+    'Each strategy got its own rates by the same search, one with each seed: validation loss of the longest run at each rate. Rings are the chosen ones. Flat: their neighbors differ by less than the seeds do.',
     drawn,
   )
 }
@@ -298,8 +305,8 @@ function flippedAnswers({ entries }: ComparePageData): string {
 function again(data: ComparePageData): string {
   const cells = data.entries.flatMap((entry) =>
     entry.cells.map(
-      ({ seed, value, seconds, hash }) =>
-        `<tr><th scope="row">${escaped(entry.label)}</th><td class="number">${seed}</td><td class="number">${entry.rate === null ? '–' : formatTick(entry.rate)}</td><td class="number">${valueFormat(data)(value)}</td><td class="number">${formatSeconds(seconds)}</td><td><code>${escaped(hash.slice(0, 16))}</code></td></tr>`,
+      ({ seed, rate, value, seconds, hash }) =>
+        `<tr><th scope="row">${escaped(entry.label)}</th><td class="number">${seed}</td><td class="number">${formatTick(rate)}</td><td class="number">${valueFormat(data)(value)}</td><td class="number">${formatSeconds(seconds)}</td><td><code>${escaped(hash.slice(0, 16))}</code></td></tr>`,
     ),
   )
   const facts = [

@@ -87,10 +87,11 @@ export function tinyToolModel(): string {
 }
 
 /** Chats of one turn whose answers can be learned, as JSON lines. */
-export function chats(count: number): string {
+export function chats(count: number, first = 0): string {
   const colors = ['red', 'green', 'blue', 'white', 'black']
   const things = ['sky', 'sea', 'sun', 'leaf', 'snow', 'rose', 'coal']
-  const lines = Array.from({ length: count }, (_, i) => {
+  const lines = Array.from({ length: count }, (_, index) => {
+    const i = first + index
     const thing = things[i % things.length]
     const content = `It is ${colors[i % colors.length]}.`
     return JSON.stringify({

@@ -16,7 +16,7 @@ export const printed = z.discriminatedUnion('event', [
     })
     .describe('What will run, before it begins'),
   z
-    .object({ event: z.literal('rung'), name: z.string(), rate: z.number(), steps: count, loss })
+    .object({ event: z.literal('rung'), name: z.string(), seed: count, rate: z.number(), steps: count, loss })
     .describe('A run of the search of learning rates is over'),
   z
     .object({ event: z.literal('cell'), id: z.string(), loss, seconds: z.number() })

@@ -5,12 +5,10 @@ import { compareText } from '../../../lib/cli/compare-table.js'
 import { compare } from '../../../lib/compare/compare.js'
 import type { CompareEvent, CompareOptions } from '../../../lib/compare/options.js'
 import { pageData } from '../../../lib/compare/page.js'
-import { bitsOf, cellHash, checkProof, meansOf } from '../../../lib/compare/proof.js'
-import type { CompareCell, CompareResults } from '../../../lib/compare/results.js'
+import { bitsOf, checkProof, meansOf } from '../../../lib/compare/proof.js'
+import type { CompareCell, CompareResults, CompareSearch } from '../../../lib/compare/results.js'
 import { readResults, writeResults } from '../../../lib/compare/results-file.js'
 import { isCompare, reviewed } from '../../../lib/compare/review.js'
-import { hashedSettings } from '../../../lib/compare/settings.js'
-import { judgedAgain } from '../../../lib/compare/verdict.js'
 import { verifyCompare } from '../../../lib/compare/verify.js'
 import { strategyToFile } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
@@ -19,6 +17,7 @@ import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 import { checkLine } from '../cli/contract.js'
 import { scratchFile, scratchFolder } from '../scratch.js'
+import { resealed } from './resealed.js'
 import { timeless } from './timeless.js'
 
 let model: string
@@ -27,7 +26,7 @@ let held: string
 beforeAll(() => {
   model = tinyModel()
   data = scratchFile('train.jsonl', chats(40))
-  held = scratchFile('test.jsonl', chats(6))
+  held = scratchFile('test.jsonl', chats(6, 40))
 })
 
 function config(more: Record<string, unknown> = {}) {
@@ -63,9 +62,12 @@ describe('a compare', () => {
 
   test('searches a rate for every entry, trains every seed, and tells the differences', () => {
     expect(results.entries.map(({ name }) => name)).toEqual(['lora', 'lora-fa'])
-    for (const { search, cells, planned } of results.entries) {
-      expect(search.rates.length).toBeGreaterThanOrEqual(7)
-      expect(search.rates.map(({ rate }) => rate)).toContain(search.chosen)
+    for (const { searches, cells, planned } of results.entries) {
+      expect(searches.map(({ seed }) => seed)).toEqual([42, 43])
+      for (const { rates, chosen } of searches) {
+        expect(rates.length).toBeGreaterThanOrEqual(7)
+        expect(rates.map(({ rate }) => rate)).toContain(chosen)
+      }
       expect(cells.map(({ seed }) => seed)).toEqual([42, 43])
       for (const cell of cells) {
         expect(cell.items.loss).toHaveLength(4)
@@ -73,6 +75,8 @@ describe('a compare', () => {
         expect(cell.items.scores).toHaveProperty('f1')
         expect(cell.train_losses).toHaveLength(2)
         expect(cell.curve.at(-1)?.[0]).toBe(2)
+        expect(cell.thirds.map(({ steps, loss }) => [steps, loss.length])).toEqual([[1, 4]])
+        expect(cell.general_losses.length).toBeGreaterThanOrEqual(24)
         expect(cell.measured_peak.bytes).toBe(planned.bytes)
       }
     }
@@ -134,27 +138,11 @@ describe('a compare', () => {
     expect(hashesOf(there)).toEqual(hashesOf(results))
   })
 
-  /** A copy with its first cell and its hash made again, which hides a change from all but a training. */
-  function resealed(change: (cell: CompareCell) => void) {
-    const copy = structuredClone(results)
-    const [entry] = copy.entries as [CompareResults['entries'][number]]
-    const [cell] = entry.cells as [CompareCell]
-    change(cell)
-    cell.metrics = meansOf(cell.items)
-    cell.bits = bitsOf(cell, copy.version)
-    const { model, data, binary } = copy
-    const { strategy, steps, base_format: format } = entry
-    const inputs = { strategy, rate: cell.rate, steps, seed: cell.seed, settings: hashedSettings(run) }
-    const named = { model: model.hash, format, precision: model.precision, data, binary }
-    cell.hash = cellHash({ ...inputs, ...named }, cell.bits)
-    return judgedAgain(copy)
-  }
-
   sweepTest('a training finds a cell that is another, and names the first value', async () => {
     const other = scratchFolder()
     await writeResults(
       other,
-      resealed(({ items }) => {
+      resealed(results, ({ items }) => {
         items.loss[2] = 0.25
       }),
     )
@@ -170,7 +158,7 @@ describe('a compare', () => {
       all: CompareResults
       entry: CompareResults['entries'][number]
       cell: CompareCell
-      rung: CompareResults['entries'][number]['search']['rates'][number]['rungs'][number]
+      rung: CompareResults['entries'][number]['searches'][number]['rates'][number]['rungs'][number]
     }) => void
     const half = (list: (number | null)[]) => {
       for (const [i, value] of list.entries()) list[i] = (value as number) / 2
@@ -182,7 +170,8 @@ describe('a compare', () => {
       [({ cell }) => (cell.metrics.loss = 0.1), 'a metric of lora/42 is'],
       [({ cell }) => cell.items.scores.exact_match?.fill(1), 'a metric of lora/42 is'],
       [({ cell }) => half(cell.train_losses), bits],
-      [({ cell }) => (cell.general_loss = 0), bits],
+      [({ cell }) => (cell.general_loss = 0), 'the loss of lora/42 on the general text is'],
+      [({ cell }) => half(cell.thirds[0]?.loss ?? []), bits],
       [({ cell }) => ((cell.curve[0] as [number, number])[1] = 0), bits],
       [({ cell }) => ((cell.items.predictions as string[])[0] = 'another'), bits],
       [
@@ -200,22 +189,26 @@ describe('a compare', () => {
         bits,
       ],
       [
-        ({ cell, all }) => {
-          cell.general_loss = 0
-          cell.bits = bitsOf(cell, all.version)
+        ({ cell }) => {
+          half(cell.train_losses)
+          cell.bits = bitsOf(cell)
         },
         hash,
       ],
       [({ cell }) => (cell.rate *= 2), 'the rate of lora/42 is'],
       [
         ({ entry }) => {
-          const other = entry.search.rates.find(({ rate }) => rate !== entry.search.chosen)?.rate as number
-          entry.search.chosen = other
-          for (const cell of entry.cells) cell.rate = other
+          const [search] = entry.searches as [CompareSearch]
+          const other = search.rates.find(({ rate }) => rate !== search.chosen)?.rate as number
+          search.chosen = other
+          ;(entry.cells[0] as CompareCell).rate = other
         },
-        'the chosen rate of lora is',
+        'the chosen rate of lora with the seed 42 is',
       ],
-      [({ rung }) => (rung.loss = 0.1), 'the loss of lora after 2 steps of the search at \\S+ is 0.1'],
+      [
+        ({ rung }) => (rung.loss = 0.1),
+        'the loss of lora with the seed 42 after 2 steps of the search at \\S+ is 0.1',
+      ],
       [({ cell }) => cell.items.loss.pop(), 'lora/42 has the loss of 3 rows, and the test has 4'],
       [({ cell }) => cell.items.predictions?.push('more'), 'lora/42 has the predictions of 5 rows'],
       [({ cell }) => (cell.seed = 7), 'lora/42 has the seed 7, which is not among the seeds'],
@@ -223,12 +216,24 @@ describe('a compare', () => {
       [({ cell }) => (cell.id = 'dora/42'), 'the id of the cell of lora and the seed 42 is'],
       [({ cell }) => cell.train_losses.push(1), 'the number of steps of lora/42 is 2, and 3'],
       [({ entry }) => (entry.name = 'lora-fa'), 'two entries are named alike'],
+      [({ entry }) => entry.searches.pop(), 'the list of seeds with a search of lora is \\[42\\]'],
+      [
+        ({ all }) => {
+          all.seeds.pop()
+          for (const entry of all.entries) {
+            entry.cells.pop()
+            entry.searches.pop()
+          }
+        },
+        'there are 1 seeds, 2 were asked for, and no cut is told',
+      ],
       [({ entry }) => (entry.strategy.r = 4), hash],
       [({ entry }) => (entry.steps = 3), hash],
       [({ entry }) => (entry.base_format = 'nf4'), hash],
       [({ all }) => (all.settings.lr_scheduler_type = 'linear'), hash],
       [({ all }) => (all.model.precision = 'bf16'), hash],
-      [({ all }) => (all.data.train.hash = '0'.repeat(64)), hash],
+      [({ all }) => (all.data.test.hash = '0'.repeat(64)), hash],
+      [({ all }) => (all.data.validation.rows = 2), hash],
       [({ all }) => half(all.base?.items.loss ?? []), 'a metric of the base is'],
       [({ all }) => ((all.statistics?.loss?.against[0] as { p: number }).p = 1e-6), 'a statistic of loss is'],
       [({ all }) => all.remarks.push('All is well.'), 'a remark is'],
@@ -236,7 +241,8 @@ describe('a compare', () => {
     for (const [change, what] of forgeries) {
       const all = structuredClone(results)
       const entry = all.entries[0] as CompareResults['entries'][number]
-      const rung = entry.search.rates.find(({ rate }) => rate === entry.search.chosen)?.rungs[0]
+      const [search] = entry.searches as [CompareSearch]
+      const rung = search.rates.find(({ rate }) => rate === search.chosen)?.rungs[0]
       change({ all, entry, cell: entry.cells[0] as CompareCell, rung: rung as NonNullable<typeof rung> })
       const forged = scratchFolder()
       await writeResults(forged, all)
@@ -247,7 +253,7 @@ describe('a compare', () => {
     expect(() => checkProof(results, run, 'results.json')).not.toThrow()
     expect(() =>
       checkProof(
-        resealed(({ items }) => half(items.loss)),
+        resealed(results, ({ items }) => half(items.loss)),
         run,
         'results.json',
       ),
@@ -314,6 +320,22 @@ describe('a compare', () => {
     await expect(reviewed(again)).rejects.toThrow(/has cells that are not trained yet/)
   })
 
+  test('unfinished results of version 1 are not continued, and none are repeated', async () => {
+    const old = structuredClone(results)
+    old.version = 1
+    old.binary.hash = '0'.repeat(64)
+    const again = scratchFolder()
+    await writeResults(again, old)
+    await expect(verifyCompare(again)).rejects.toThrow(
+      'is of version 1, whose rates and test rows were chosen',
+    )
+    old.entries[0]?.cells.pop()
+    await writeResults(again, old)
+    await expect(compare(run, { ...small, outputDir: again, resume: true })).rejects.toThrow(
+      'was begun by an earlier version',
+    )
+  })
+
   test('results that were changed by hand are refused', async () => {
     const edited = scratchFolder()
     const text = readFileSync(join(folder, 'results.json'), 'utf8')
@@ -362,7 +384,9 @@ sweepTest('an own entry that cannot be trained is an error, also beside all', as
 })
 
 sweepTest('a config without held-out data, nothing to resume, and a small budget are errors', async () => {
-  await expect(compare(config({ eval_dataset: null }), small)).rejects.toThrow('has no held-out data')
+  await expect(compare(config({ eval_dataset: null }), small)).rejects.toThrow(
+    'has no held-out data, which strategies are compared on. Hold out a tenth of the rows with eval_fraction: 0.1 (--set eval_fraction=0.1)',
+  )
   await expect(compare(config(), { ...small, resume: true })).rejects.toThrow('there is nothing to resume')
   await expect(compare(config(), { ...small, budget: 1e-3 })).rejects.toThrow(/budget of .* is too small/)
 })
@@ -375,4 +399,11 @@ sweepTest('a strategy that cannot be trained is an error where it is named', asy
     code: 'UNSUPPORTED',
     message: expect.stringMatching(/^compare: strategy vera cannot be trained here: .*embed_tokens/),
   })
+})
+
+test('test rows that are also rows to train on are an error that names the first', async () => {
+  const both = scratchFile('both.jsonl', `${chats(5, 40)}${chats(2)}`)
+  await expect(compare(config({ eval_dataset: both }), small)).rejects.toThrow(
+    /2 of 4 test rows are also among the rows to train on; the first is .*both\.jsonl, line \d, the same as .*train\.jsonl, line \d/,
+  )
 })

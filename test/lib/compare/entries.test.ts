@@ -28,6 +28,18 @@ test('LoRA is always among the strategies, and all are all that there are', () =
   expect(() => strategyNames(['vira'])).toThrow('did you mean vera?')
 })
 
+test('the default is a quick answer, and the strategy of the config', () => {
+  const namesOf = (given: typeof own) => contestants(null, given).map(({ name }) => name)
+  expect(namesOf(own)).toEqual(['lora', 'qlora', 'dora', 'lokr'])
+  expect(namesOf(contestant('vera', own).strategy as typeof own)).toEqual([
+    'lora',
+    'qlora',
+    'dora',
+    'lokr',
+    'vera',
+  ])
+})
+
 test('strategies share rank, scale, targets and dropout with the config', () => {
   const shared = { targetModules: ['q_proj', 'v_proj'] }
   expect(contestant('dora', own).strategy).toMatchObject({ r: 4, loraAlpha: 12, loraDropout: 0.1, ...shared })
@@ -154,7 +166,13 @@ test('an entry of another size than LoRA is told', () => {
     entry('vera', 2_000, 2 ** 20),
     entry('dora', 11_000, 2 ** 21),
   ]
-  expect(unequalSizes({ entries, equal: 'rank' })).toEqual([])
+  expect(unequalSizes({ entries, equal: 'rank' })).toEqual([
+    'At equal rank, entries train other numbers of parameters than lora, in multiples of its: vera 0.2. --equal parameters compares them at about the same.',
+  ])
+  expect(unequalSizes({ entries: entries.slice(2), equal: 'rank' })).toEqual([])
+  expect(
+    unequalSizes({ entries: [entries[0] as CompareEntry, entries[2] as CompareEntry], equal: 'rank' }),
+  ).toEqual([])
   expect(unequalSizes({ entries, equal: 'parameters' })).toEqual([
     'vera misses the trained parameters of lora: 2,000 for 10,000. No rank or shape of it comes nearer.',
   ])

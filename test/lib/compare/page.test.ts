@@ -11,13 +11,16 @@ function entry(name: string, right: number[][], more: Partial<CompareEntry> = {}
     ...{ name, strategy: { name }, base_format: 'none', trainable_parameters: 1000 * name.length },
     planned: { bytes: 1e6 * name.length, rows: [] },
     ...{ file_bytes: 1234, steps: 10, seconds_per_step: 0.1, probe_seconds: 0 },
-    search: {
-      rates: [1e-4, 1e-3, 1e-2].map((rate, i) => ({
-        rate,
-        rungs: [{ steps: 5, loss: 2 - i / 2, items: [], seconds: 1 }],
-      })),
-      ...{ chosen: 1e-2, at_edge: name === 'vera', flat: false, steps: 15, seconds: 3 },
-    },
+    searches: [
+      {
+        ...{ seed: null, start: 3 },
+        rates: [1e-4, 1e-3, 1e-2].map((rate, i) => ({
+          rate,
+          rungs: [{ steps: 5, loss: 2 - i / 2, items: [], seconds: 1 }],
+        })),
+        ...{ chosen: 1e-2, at_edge: name === 'vera', flat: false, steps: 15, seconds: 3 },
+      },
+    ],
     cells: right.map((scores, seed) => ({
       ...{ id: `${name}/${seed}`, seed, rate: 1e-2, steps: 10, diverged: false, hash: HASH, bits: HASH },
       metrics: { loss: 1, exact_match: share(scores) },
@@ -28,6 +31,8 @@ function entry(name: string, right: number[][], more: Partial<CompareEntry> = {}
       },
       ...{
         general_loss: 3,
+        general_losses: [],
+        thirds: [],
         curve: [[0, 3] as [number, number], [10, 1] as [number, number]],
         train_losses: [2],
       },
@@ -78,12 +83,25 @@ function results(letters: Record<string, string> | null): CompareResults {
       { name: 'exact_match', higher_is_better: true, primary: true },
     ],
     seeds: [42, 2],
-    plan: { seconds: 9, budget_seconds: null, rungs: [5], cuts: ['Rates were cut to three.'], power: 0.3 },
+    plan: {
+      seconds: 9,
+      budget_seconds: null,
+      rungs: [5],
+      cuts: ['Rates were cut to three.'],
+      spent_seconds: 0,
+      power: 0.3,
+    },
     left_out: [{ name: 'oft', reason: 'the base is quantized' }],
     base: {
       metrics: { loss: 3, exact_match: 0 },
       items: { loss: [3, 3, 3, 3], scores: { exact_match: [0, 0, 0, 0] } },
-      ...{ general_loss: 2.5, validation_loss: 3, validation_seconds: 1, test_seconds: 1 },
+      ...{
+        general_loss: 2.5,
+        general_losses: [],
+        validation_loss: 3,
+        validation_seconds: 1,
+        test_seconds: 1,
+      },
     },
     entries,
     statistics: letters && {
@@ -120,7 +138,7 @@ describe('the page of a compare', () => {
       /^2 seeds cannot tell these strategies apart\. Differences to LoRA under 40\.0 points would go unseen\. DoRA has the best mean/,
     )
     expect(words({})).toMatch(/ Each mean is of 2 seeds and \d+ test rows?\. /)
-    expect(words({})).toContain('The best rate of VeRA is at an edge of the search, so it may do better.')
+    expect(words({})).toContain('A best rate of VeRA is at an edge of a search, so it may do better.')
     expect(words(null)).toBe('This compare is not finished. What is there so far is below.')
   })
 

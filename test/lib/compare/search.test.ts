@@ -20,9 +20,9 @@ function searched(
   steps: readonly number[],
   lossOf: (rate: number, steps: number) => number | null,
 ): CompareSearch {
-  const search = newSearch(grid)
+  const search = newSearch(grid, 42, START)
   for (;;) {
-    const next = nextRungs(search, steps, START)
+    const next = nextRungs(search, steps)
     if (next.length === 0) break
     for (const { rate, steps } of next) {
       const loss = lossOf(rate, steps)
@@ -31,7 +31,7 @@ function searched(
       addRung(search, rate, { steps, loss, items, seconds: 1 })
     }
   }
-  chooseRate(search, steps, START)
+  chooseRate(search, steps)
   return search
 }
 
@@ -80,17 +80,17 @@ describe('a search', () => {
     const search = searched(grid, [20], valley(1.8e-3))
     const stopped = structuredClone(search)
     stopped.rates = stopped.rates.filter(({ rate }) => rate !== 5.6e-4)
-    expect(nextRungs(stopped, [20], START)).toEqual([{ rate: 5.6e-4, rung: 0, steps: 20 }])
-    expect(nextRungs(search, [20], START)).toEqual([])
-    expect(nextRungs(newSearch([1e-3]), [20], START)).toEqual([])
+    expect(nextRungs(stopped, [20])).toEqual([{ rate: 5.6e-4, rung: 0, steps: 20 }])
+    expect(nextRungs(search, [20])).toEqual([])
+    expect(nextRungs(newSearch([1e-3], 42, START), [20])).toEqual([])
   })
 
   test('may leave rates between those of the grid out', () => {
-    const search = newSearch([1e-3, 3.2e-3, 1e-2])
+    const search = newSearch([1e-3, 3.2e-3, 1e-2], 42, START)
     for (const { rate } of search.rates)
       addRung(search, rate, { steps: 20, loss: valley(3.2e-3)(rate), items: [], seconds: 1 })
-    expect(nextRungs(search, [20], START, { refines: false })).toEqual([])
-    expect(nextRungs(search, [20], START)).toHaveLength(3)
+    expect(nextRungs(search, [20], { refines: false })).toEqual([])
+    expect(nextRungs(search, [20])).toHaveLength(3)
   })
 
   test('tries one rate beyond an edge, once', () => {
@@ -109,12 +109,14 @@ describe('a search', () => {
       Object.keys(losses)
         .map(Number)
         .toSorted((a, b) => a - b),
+      42,
+      START,
     )
     for (const { rate } of search.rates) {
       const loss = losses[rate] as number
       addRung(search, rate, { steps: 20, loss, items: items(loss), seconds: 1 })
     }
-    chooseRate(search, [20], START)
+    chooseRate(search, [20])
     return search.chosen
   }
 

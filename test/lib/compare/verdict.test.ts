@@ -13,8 +13,8 @@ function cell(seed: number, losses: (number | null)[], matched: number[]): Compa
 }
 
 function entry(name: string, cells: CompareCell[], format = 'none'): CompareEntry {
-  const search = newSearch([1e-3])
-  return { name, cells, base_format: format, search } as unknown as CompareEntry
+  const search = newSearch([1e-3], 42, 7)
+  return { name, cells, base_format: format, searches: [search] } as unknown as CompareEntry
 }
 
 function compared(...entries: CompareEntry[]): CompareResults {
@@ -46,9 +46,9 @@ test('an entry that left the pool is named', () => {
 })
 
 test('a base in another format, and a search whose rates all diverged, are told', () => {
-  const search = newSearch([1, 2])
+  const search = newSearch([1, 2], 42, 7)
   for (const rate of search.rates) rate.rungs.push({ steps: 2, loss: null, items: [], seconds: 1 })
-  const qlora = { ...entry('qlora', lora.cells, 'nf4'), search }
+  const qlora = { ...entry('qlora', lora.cells, 'nf4'), searches: [search] }
   expect(remarksOn(compared(lora, qlora))).toEqual([
     'Every rate of qlora diverged; it was trained at the lowest.',
     'qlora was trained on a base in nf4, the others on one in none.',
@@ -56,14 +56,18 @@ test('a base in another format, and a search whose rates all diverged, are told'
 })
 
 test('a rate is flat where its neighbors differ by less than the seeds', () => {
-  const search = newSearch([1, 2, 3])
+  const search = newSearch([1, 2, 3], 42, 7)
   for (const [i, rate] of search.rates.entries())
     rate.rungs.push({ steps: 2, loss: 2 + 0.01 * i, items: [], seconds: 1 })
   search.chosen = 2
   const sharp = structuredClone(search)
   const [first] = sharp.rates
   if (first?.rungs[0]) first.rungs[0].loss = 5
-  const results = compared(lora, { ...lora, name: 'a', search }, { ...lora, name: 'b', search: sharp })
+  const results = compared(
+    lora,
+    { ...lora, name: 'a', searches: [search] },
+    { ...lora, name: 'b', searches: [sharp] },
+  )
   judged(results)
-  expect(results.entries.map((one) => one.search.flat)).toEqual([false, true, false])
+  expect(results.entries.map((one) => one.searches[0]?.flat)).toEqual([false, true, false])
 })
