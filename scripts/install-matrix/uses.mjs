@@ -105,10 +105,11 @@ export async function use(folder, { env, manager = 'npm', linker }) {
   if (addon?.from === undefined) return { ended, addon }
   const base = join((await runFile('place.cjs', place)).stdout.trim(), 'demo', 'base')
   writeFileSync(join(folder, 'config.yaml'), config(base))
-  const lines = Array(12)
-    .fill(rows)
-    .flat()
-    .map((row) => JSON.stringify(row))
+  // A comparison refuses test rows that are rows of the training.
+  const lines = Array.from({ length: 24 }, (_, at) => {
+    const row = rows[at % rows.length]
+    return JSON.stringify({ ...row, prompt: `${row.prompt} ${at + 1}` })
+  })
   writeFileSync(join(folder, 'rows.jsonl'), lines.join('\n'))
   ended.train = await lowrank('train config.yaml --json')
   ended.generate = await lowrank('generate config.yaml --prompt two --max-new-tokens 1 --json')
