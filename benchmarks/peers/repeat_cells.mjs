@@ -53,7 +53,10 @@ const config = resolveConfig(
 const now = Date.parse(results.created)
 const { validation_rows: validationRows, test_rows: testRows, train_share: trainShare } = results.asked
 const model = await loadModel(config.model, { precision: 'fp32' })
-const data = await readCompareData(model.base, config, { validationRows, testRows, trainShare, now })
+const { rows: generalRows } = results.data.general
+const data = await readCompareData(model.base, config, {
+  ...{ validationRows, testRows, generalRows, trainShare, now },
+})
 const { pool, test } = await describeData(data, config.seed)
 if (pool.hash !== results.data.pool?.hash || test.hash !== results.data.test.hash)
   throw new Error('the data has changed since the compare')

@@ -48,14 +48,13 @@ export async function compare(config: RunConfig, options: CompareOptions = {}): 
   const call = checkedCall(config, options)
   const begun = await begin(call)
   if (begun.finished !== undefined) return concludedAgain(begun, begun.finished)
-  const { metrics, asked } = call
-  const { jobs, signal } = asked
+  const { jobs, signal } = call.asked
   const { now } = begun
   const threads = Math.max(1, Math.floor(threadsOf(config.threads) / jobs))
   const own = jobs === 1 ? config : { ...config, threads }
-  const runner = await LocalRunner.open(own, { ...workbenchOptions(call, now), signal })
-  const { validationRows, testRows, trainShare } = asked
-  const settings = { config, threads, validationRows, testRows, trainShare, metrics, now, signal }
+  const { onWarning, ...same } = workbenchOptions(call, now)
+  const runner = await LocalRunner.open(own, { ...same, onWarning, signal })
+  const settings = { config, threads, ...same, signal }
   const others = (entries: CompareResults['entries']) => {
     const count = fittingJobs(jobs, entries, process.availableMemory())
     return Array.from({ length: count - 1 }, () => new ChildRunner(settings))
@@ -127,7 +126,7 @@ export function workbenchOptions(
 ): Omit<WorkbenchOptions, 'signal'> {
   const { validationRows, testRows, trainShare, onEvent } = asked
   const onWarning = (message: string) => onEvent?.({ event: 'warning', message })
-  return { validationRows, testRows, trainShare, metrics, now, onWarning }
+  return { validationRows, testRows, generalRows: null, trainShare, metrics, now, onWarning }
 }
 
 /** Computes the statistics of a finished compare again. */

@@ -44,6 +44,8 @@ export interface RowOptions {
   validationRows: number
   /** Most test rows; null: all. */
   testRows: number | null
+  /** Number of the general text's paragraphs, from the first on; null: all. Later versions have more of them. */
+  generalRows: number | null
   /** Share of the rows not set aside that each seed trains on. */
   trainShare: number
 }
@@ -65,7 +67,7 @@ const GENERAL = join(packageRoot, 'demo', 'general.jsonl')
 export async function readCompareData(
   base: BaseModel,
   config: RunConfig,
-  { validationRows, testRows, trainShare, now }: RowOptions & { now: number },
+  { validationRows, testRows, generalRows, trainShare, now }: RowOptions & { now: number },
   signal?: AbortSignal,
 ): Promise<CompareData> {
   const { dataset: training, evalDataset, evalFraction, seed, initAdapter } = config
@@ -107,7 +109,7 @@ export async function readCompareData(
   )
   return {
     ...{ pool, test, questions: questionsOf(test), now, validationRows: count, trainShare },
-    general: { data: text, rows: ascending(text.length) },
+    general: { data: text, rows: ascending(Math.min(generalRows ?? text.length, text.length)) },
   }
 }
 

@@ -142,7 +142,9 @@ export async function repetitionOf(
   } = results.asked as { validation_rows: number; test_rows: number | null; train_share: number }
   const known = results.metrics.map(({ name }) => name).filter((name) => METRIC_NAMES.includes(name as never))
   const now = Date.parse(results.created)
-  const options = { validationRows, testRows, trainShare, metrics: metricsOf(known), now }
+  // The general text grows at its end, so its first paragraphs are those of older results.
+  const generalRows = results.data.general.rows
+  const options = { validationRows, testRows, generalRows, trainShare, metrics: metricsOf(known), now }
   const setting = { config, options }
   checkProof(results, configOf(setting, file), file)
   return { file, results, setting, cells: drawn(all, count ?? all.length) }
