@@ -1,5 +1,5 @@
 /** Runs whose layers are split over ranks of MPI: the same bits as one process. */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { lowrank } from '../lib/cli/lowrank.js'
 import { needs } from '../needs.js'
@@ -123,15 +123,21 @@ test(
   async () => {
     const { config, at } = layered({
       ...{ strategy: lora, eval_dataset: 'dev.jsonl', eval_steps: 1, save_steps: 1 },
-      // The loss rises after the first steps.
-      ...{ load_best_model_at_end: true, learning_rate: 0.3 },
+      ...{ load_best_model_at_end: true, learning_rate: 0.01 },
     })
+    // Tokens that no row of the training holds become less likely with every step, at every instruction-set level.
+    const answer = { role: 'assistant', content: '漢字漢字' }
+    writeFileSync(
+      at('dev.jsonl'),
+      `${JSON.stringify({ messages: [{ role: 'user', content: 'hi' }, answer] })}\n`.repeat(8),
+    )
     const two = await trainOn('MPICH', 2, config, set('output_dir', at('two')))
     const one = await trainAlone(config, set('output_dir', at('one')))
     const [best] = only(parseEvents(one.stdout), 'done').map((done) => done.best)
-    expect(best?.step).toBeLessThan(4)
+    expect(best?.step).toBe(0)
     expect(only(parseEvents(two.stdout), 'done')[0]?.best).toEqual(best)
     expect(adapterOf(at('two')).equals(adapterOf(at('one')))).toBe(true)
+    expect(adapterOf(at('one')).equals(adapterOf(at('one', 'checkpoint-4')))).toBe(false)
   },
   TIMEOUT,
 )
