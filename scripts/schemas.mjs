@@ -46,6 +46,7 @@ for (const [file, title, names, columns] of [
     ['lora', 'dylora', 'adalora', 'delta-lora'],
     2,
   ],
+  ['vera', 'LoRA trains a pair of factors, VeRA two vectors', ['lora', 'vera'], 2],
   ['products', 'Products of small factors', ['lora', 'loha', 'lokr'], 3],
 ]) {
   const configs = names.map((name) => strategyFrom({ name }))

@@ -26,7 +26,8 @@ export function freest<B extends Box>(
   return best
 }
 
-function passes(path: readonly Point[], box: Box): boolean {
+/** True if a path meets a box. */
+export function passes(path: readonly Point[], box: Box): boolean {
   return path.some((point, index) => meets(path[index - 1] ?? point, point, box))
 }
 
