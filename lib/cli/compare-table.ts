@@ -1,4 +1,6 @@
 /** Results of a comparison as text of at most 80 columns. */
+
+import { verifiedNow, verifiedWords } from '../compare/index.js'
 import type { CompareEntry, CompareResults } from '../compare/results.js'
 import { counted, digits, fittedTable, formatCount, formatDuration } from './format.js'
 
@@ -125,6 +127,8 @@ function notes(results: CompareResults): string[] {
     )
   if (seeds.length === 1) found.push('With one seed, nothing tells differences from chance.')
   for (const { name, reason } of leftOut) found.push(`Left out: ${name}: ${reason}`)
+  const { told, wrong } = verifiedWords(results)
+  if (verifiedNow(results).length > 0) found.push(told, ...wrong)
   return found
 }
 

@@ -325,9 +325,9 @@ async function verify(
       }),
     )
     if (found === undefined) return
-    const { same, sameBinary } = found
+    const { same, sameBinary, unrecorded } = found
     output.event<'compare'>({
-      ...{ event: 'verification', same, cells: found.cells.length, same_binary: sameBinary },
+      ...{ event: 'verification', same, cells: found.cells.length, same_binary: sameBinary, unrecorded },
     })
     const others = found.cells.filter((cell) => !cell.same).length
     const build = sameBinary ? '' : ', by another build of the addon'
@@ -336,6 +336,7 @@ async function verify(
         ? `${counted(found.cells.length, 'cell')}, all with the same hash${build}`
         : `${others} of ${counted(found.cells.length, 'cell')} have another hash${build}`,
     )
+    if (unrecorded !== null) output.note(`note: the results do not record this: ${unrecorded}`)
     if (!same) process.exitCode = 1
   } catch (error) {
     throw ranks.isStop(error) ? new InterruptedError(STOPPED) : error

@@ -7,6 +7,7 @@ import { rulesNamed } from '../strategies/index.js'
 import type { CompareEntry, CompareResults } from './results.js'
 import { PAGE } from './results-file.js'
 import { mcnemar } from './statistics/mcnemar.js'
+import { verifiedWords } from './verified.js'
 
 const REFERENCE = 'lora'
 /** Maximum number of flipped answers shown as examples. */
@@ -32,6 +33,7 @@ export function pageData(results: CompareResults, title: string): ComparePageDat
     order.includes(entry.name) ? order.indexOf(entry.name) : order.length
   const sorted = [...entries].sort((a, b) => place(a) - place(b))
   const cells = entries.flatMap((entry) => entry.cells)
+  const { told, wrong } = verifiedWords(results)
   const total = (values: number[]) => values.reduce((sum, value) => sum + value, 0)
   return {
     title,
@@ -46,7 +48,8 @@ export function pageData(results: CompareResults, title: string): ComparePageDat
     base: base && { value: base.metrics[name] ?? null, loss: base.metrics.loss ?? null },
     entries: sorted.map((entry) => comparedEntry(entry, results, name)),
     judged: order.length > 0,
-    remarks: [...results.plan.cuts, ...results.remarks],
+    remarks: [...results.plan.cuts, ...results.remarks, ...wrong],
+    verified: told,
     leftOut: results.left_out,
     machine: `${machine.processor}, ${machine.platform}, ${binary.level}, ${machine.threads} thread${machine.threads === 1 ? '' : 's'}`,
     version: binary.version,

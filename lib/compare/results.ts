@@ -259,6 +259,22 @@ export const compareResults = z.object({
     .nullable()
     .describe('By name of the metric; null until all cells are there'),
   remarks: z.array(z.string()).describe('Warnings, a sentence each'),
+  verified: z
+    .array(
+      z.object({
+        id: z.string().describe('Of the cell'),
+        expected: sha256.describe(
+          'Hash that the cell had; if the cell has another one now, this says nothing about it',
+        ),
+        same: z.boolean().describe('The cell had this hash again'),
+        difference: z.string().nullable().describe('The first value that differed, in words'),
+        at: z.string().describe('ISO 8601'),
+        level: z.string().describe('Instruction-set level'),
+        addon: sha256.describe('SHA-256 of the native addon, which may be another build'),
+      }),
+    )
+    .optional()
+    .describe('Cells that `compare verify` trained again; absent before the first'),
 })
 
 /** Contents of results.json, with its snake_case keys. */

@@ -14,6 +14,7 @@ import { applyOverrides } from '../train/config/overrides.js'
 import { LocalRunner, type Outcome, type Runner, searchOf } from './cells.js'
 import { METRIC_NAMES, metricsOf } from './metrics.js'
 import { checkProof, differenceOf, VERSION } from './proof.js'
+import { recordVerified } from './record-verified.js'
 import type { CompareCell, CompareEntry, CompareResults } from './results.js'
 import { readResults, resultsPath } from './results-file.js'
 import { hashedSettings, settingsOf } from './settings.js'
@@ -52,6 +53,8 @@ export interface Verification {
    * bits.
    */
   sameBinary: boolean
+  /** Why the outcome is not recorded in the results, such as a folder that cannot be written; null if it is. */
+  unrecorded: string | null
 }
 
 const PLACES = { error: "a list of texts such as 'model=base'" }
@@ -64,8 +67,8 @@ const optionsSchema = z.strictObject({
 })
 
 /**
- * Checks that `results.json` agrees with itself, then retrains cells and compares their hashes. The model and data are
- * where they were, or where `overrides` says.
+ * Checks that `results.json` agrees with itself, then retrains cells and compares their hashes. The outcome is
+ * recorded in the results and on their page. The model and data are where they were, or where `overrides` says.
  * @param path of results.json, or of its folder
  * @throws {FileFormatError} for results that were edited by hand, also where their hashes were made again, naming what
  * does not follow from the rest
@@ -151,7 +154,7 @@ export async function repetitionOf(
 }
 
 /**
- * Trains cells again.
+ * Trains cells again, and records in the results which had the same hash, also if it is stopped.
  * @param others runners beside `runner`
  */
 export async function repeated(
@@ -163,6 +166,7 @@ export async function repeated(
   const { model, data, binary } = await runner.workbench.about()
   checkInputs(results, { model, data }, file)
   const found: VerifiedCell[] = []
+  let unrecorded: string | null = null
   const left = [...cells.entries()]
   let done = 0
   const work = async (one: Runner) => {
@@ -186,13 +190,19 @@ export async function repeated(
   } finally {
     // The model must not be freed while it is in use.
     await Promise.allSettled(working)
+    const run = { at: new Date().toISOString(), level: binary.level, addon: binary.hash }
+    const records = found.flatMap((one) => (one ? [{ ...recordOf(one), ...run }] : []))
+    unrecorded = await recordVerified(file, records)
   }
   return {
     same: found.every((one) => one.same),
     cells: found,
     sameBinary: binary.hash === results.binary.hash,
+    unrecorded,
   }
 }
+
+const recordOf = ({ found: _, ...cell }: VerifiedCell) => cell
 
 async function trainedAgain(
   runner: Runner,

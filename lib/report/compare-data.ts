@@ -15,6 +15,8 @@ export interface ComparePageData {
   /** True once all cells are finished. */
   judged: boolean
   remarks: readonly string[]
+  /** Which cells were trained again with equal bits, in a sentence. */
+  verified: string
   leftOut: readonly { name: string; reason: string }[]
   machine: string
   version: string

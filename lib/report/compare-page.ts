@@ -319,7 +319,7 @@ function again(data: ComparePageData): string {
     'again',
     'Repeat',
     'Any cell can be trained again, and must give the same hash on the same instruction set: <code>lowrank compare verify results.json</code>.',
-    `${command}<dl class="facts">${facts.map(([name, html]) => `<dt>${escaped(name)}</dt><dd>${html}</dd>`).join('')}</dl>
+    `<p id="verified">${escaped(data.verified)}</p>${command}<dl class="facts">${facts.map(([name, html]) => `<dt>${escaped(name)}</dt><dd>${html}</dd>`).join('')}</dl>
 <details><summary>All cells</summary><div class="scroll" tabindex="0" role="region" aria-label="Cells"><table><thead><tr><th scope="col">strategy</th><th scope="col" class="number">seed</th><th scope="col" class="number">rate</th><th scope="col" class="number">${escaped(data.metric.name)}</th><th scope="col" class="number">time</th><th scope="col">hash</th></tr></thead><tbody>${cells.join('')}</tbody></table></div></details>`,
   )
 }

@@ -220,7 +220,18 @@ test(
     expect(Object.fromEntries(told.map(({ id, same }) => [id, same]))).toEqual({
       ...{ 'lora/42': true, 'lora/43': true, 'lora-fa/42': false, 'lora-fa/43': true },
     })
-    expect(lines.at(-1)).toEqual({ event: 'verification', same: false, cells: 4, same_binary: true })
+    expect(lines.at(-1)).toEqual({
+      ...{ event: 'verification', same: false, cells: 4, same_binary: true, unrecorded: null },
+    })
+    const records = (await readResults(at('out-compare'))).verified ?? []
+    expect(records.map(({ id, same }) => [id, same]).toSorted()).toEqual([
+      ...[
+        ['lora-fa/42', false],
+        ['lora-fa/43', true],
+        ['lora/42', true],
+        ['lora/43', true],
+      ],
+    ])
   },
   TIMEOUT,
 )

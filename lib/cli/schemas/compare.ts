@@ -44,6 +44,7 @@ export const printed = z.discriminatedUnion('event', [
       same: z.boolean().describe('True if all cells have the same hash'),
       cells: count,
       same_binary: z.boolean().describe('True if the native addon is the one that made the results'),
+      unrecorded: z.string().nullable().describe('Why the results do not record this; null: they do'),
     })
     .describe('The verification is complete'),
   z

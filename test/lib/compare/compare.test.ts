@@ -5,8 +5,9 @@ import { compareText } from '../../../lib/cli/compare-table.js'
 import { compare } from '../../../lib/compare/compare.js'
 import { describeData, readCompareData } from '../../../lib/compare/data.js'
 import type { CompareEvent, CompareOptions } from '../../../lib/compare/options.js'
-import { pageData } from '../../../lib/compare/page.js'
+import { pageData, writePage } from '../../../lib/compare/page.js'
 import { bitsOf, checkProof, meansOf } from '../../../lib/compare/proof.js'
+import { recordVerified } from '../../../lib/compare/record-verified.js'
 import type { CompareCell, CompareResults, CompareSearch } from '../../../lib/compare/results.js'
 import { readResults, writeResults } from '../../../lib/compare/results-file.js'
 import { isCompare, reviewed } from '../../../lib/compare/review.js'
@@ -16,6 +17,7 @@ import { loadModel } from '../../../lib/model/load.js'
 import { strategyToFile } from '../../../lib/strategies/index.js'
 import { lora } from '../../../lib/strategies/lora.js'
 import { resolveConfig } from '../../../lib/train/config/config.js'
+import { lockRun } from '../../../lib/train/folders/run-lock.js'
 import { chats, tinyModel } from '../../e2e/tiny-model.js'
 import { sweepTest } from '../../sweep.js'
 import { checkLine } from '../cli/contract.js'
@@ -113,6 +115,15 @@ describe('a compare', () => {
     const { same, sameBinary, cells } = await verifyCompare(folder, { cells: 2 })
     expect({ same, sameBinary }).toEqual({ same: true, sameBinary: true })
     expect(cells).toHaveLength(2)
+    const { verified = [], binary, hash } = await readResults(folder)
+    expect(verified.map(({ id, same, level, addon }) => ({ id, same, level, addon }))).toEqual(
+      cells.map(({ id }) => ({ id, same: true, level: binary.level, addon: binary.hash })),
+    )
+    expect(hash).not.toBe(results.hash)
+    expect(readFileSync(join(folder, 'compare.html'), 'utf8')).toContain('2 of 4 cells were trained again')
+    // A resumed compare that has all cells keeps the record.
+    const { verified: kept } = await compare(run, { ...small, outputDir: folder, resume: true })
+    expect(kept).toEqual(verified)
   })
 
   sweepTest('with a shorter general text, as of an earlier version, has equal hashes, too', async () => {
@@ -178,6 +189,61 @@ describe('a compare', () => {
     expect(cells.map((cell) => cell.same)).toEqual([false, true, true, true])
     expect(cells[0]?.difference).toMatch(/^loss of test row 3 is 0\.25 there and \d\.\d+ here$/)
     expect(cells[1]?.difference).toBeNull()
+    const { remarks, verified } = pageData(await readResults(other), 'other')
+    expect(remarks.at(-1)).toMatch(
+      /^lora\/42 was trained again .* with other bits: loss of test row 3 is 0\.25 /,
+    )
+    expect(verified).toMatch(/^3 of 4 cells were trained again with equal bits/)
+  })
+
+  test('what was verified is said by table and page, until the cell is another', async () => {
+    const again = scratchFolder()
+    const page = () => readFileSync(join(again, 'compare.html'), 'utf8')
+    const shown = (all: CompareResults) => compareText(all).match(/^.*trained again.*$/gm) ?? []
+    await writeResults(again, results)
+    await writePage(again, results)
+    expect(page()).toContain('Not verified yet: run lowrank compare verify results.json.')
+    expect(shown(results)).toEqual([])
+
+    const about = { at: '2026-05-01T10:00:00.000Z', level: 'avx2', addon: results.binary.hash }
+    const [first, second] = (results.entries[0]?.cells ?? []) as [CompareCell, CompareCell]
+    const equal = ({ id, hash: expected }: CompareCell) => ({
+      ...{ id, expected, same: true, difference: null, ...about },
+    })
+    expect(await recordVerified(join(again, 'results.json'), [equal(first)])).toBeNull()
+    const told = '1 of 4 cells was trained again with equal bits, on the instruction set avx2, on 2026-05-01.'
+    expect(page()).toContain(`>${told}<`)
+    expect(shown(await readResults(again))).toEqual([told])
+    checkLine('results', JSON.parse(readFileSync(join(again, 'results.json'), 'utf8')))
+
+    // The outcome of a repetition replaces the earlier one; a foreign one is not kept.
+    const later = { ...about, at: '2026-05-02T10:00:00.000Z' }
+    const other = { same: false, difference: 'loss of step 1 is 2 there and 1 here', ...later }
+    const changed = { ...equal(second), expected: '0'.repeat(64) }
+    await recordVerified(join(again, 'results.json'), [
+      equal(second),
+      { ...equal(first), ...other },
+      { ...changed, addon: '1'.repeat(64) },
+    ])
+    const twice = await readResults(again)
+    expect(twice.verified).toHaveLength(2)
+    const wrong =
+      'lora/42 was trained again on 2026-05-02 (avx2) with other bits: loss of step 1 is 2 there and 1 here.'
+    expect(shown(twice)).toEqual([
+      '1 of 4 cells was trained again with equal bits, on the instruction set avx2, from 2026-05-01 to 2026-05-02.',
+      wrong,
+    ])
+    expect(page()).toContain(`<p class="note warn">${wrong}</p>`)
+    expect(twice.entries).toEqual(results.entries)
+
+    // Results that changed since have another hash, and the record says nothing about them.
+    const anew = resealed(twice, ({ items }) => (items.loss[0] = 9))
+    expect(shown(anew)).toEqual([
+      '1 of 4 cells was trained again with equal bits, on the instruction set avx2, on 2026-05-01.',
+    ])
+    const lock = await lockRun(again)
+    expect(await recordVerified(join(again, 'results.json'), [equal(first)])).toMatch(/^another run is in/)
+    lock.release()
   })
 
   test('forged results are refused without a training, each for what is wrong', async () => {
