@@ -113,6 +113,10 @@ const cell = z.object({
     .nullable()
     .describe('The same time up to the lowest loss of the curve; null: diverged'),
   tokens_per_second: z.number().nonnegative(),
+  load: z
+    .object({ before: z.number(), after: z.number(), cores: count })
+    .optional()
+    .describe('Load of the machine over a minute, as the cell began and ended; absent where none is counted'),
   measured_peak: z
     .object({
       bytes: bytes.describe('Most bytes that were allocated at once'),

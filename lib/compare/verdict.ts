@@ -1,6 +1,7 @@
 /** Computes the statistics of a finished compare. */
 import { REFERENCE } from './entries.js'
 import { unequalSizes } from './equal.js'
+import { busyRemarks } from './load.js'
 import type { CompareEntry, CompareResults, CompareSearch } from './results.js'
 import { rungOf } from './search.js'
 import { metricStatistics } from './statistics/index.js'
@@ -49,7 +50,7 @@ export function remarksOn(results: CompareResults): string[] {
     if (format !== model.quantization)
       found.push(`${name} was trained on a base in ${format}, the others on one in ${model.quantization}.`)
   }
-  return found
+  return [...found, ...busyRemarks(results)]
 }
 
 function itemsOf(items: CompareEntry['cells'][number]['items'], metric: string): number[] {

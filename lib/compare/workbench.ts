@@ -25,6 +25,7 @@ import { loadQuantization, type RunConfig, trainOptions } from '../train/config/
 import { describeQuantization, type Quantization } from '../weights/quantization.js'
 import { type CompareData, describeData, type RowOptions, readCompareData, seedData } from './data.js'
 import type { Contestant } from './entries.js'
+import { loadNow, loadSince } from './load.js'
 import type { Metric } from './metrics.js'
 import { bitsOf, cellHash, meansOf } from './proof.js'
 import type { CompareCell, CompareResults, CompareRung } from './results.js'
@@ -230,6 +231,7 @@ export class Workbench {
     { rate, steps, seed }: { rate: number; steps: number; seed: number },
     about: Pick<CompareResults, 'model' | 'data' | 'binary'>,
   ): Promise<CompareCell> {
+    const before = loadNow()
     const model = await this.#baseFor(strategy)
     const setup = this.#setup(model, seed)
     const course: Course = { curve: [], seconds: [], thirds: [] }
@@ -261,6 +263,7 @@ export class Workbench {
         seconds: found.probeSeconds + found.seconds,
         seconds_to_best: diverged ? null : secondsToBest(course, found.probeSeconds),
         tokens_per_second: found.seconds > 0 ? found.tokens / found.seconds : 0,
+        ...loadSince(before),
         measured_peak: found.measured,
       }
     })

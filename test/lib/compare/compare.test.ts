@@ -1,4 +1,5 @@
 import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { compareText } from '../../../lib/cli/compare-table.js'
@@ -83,6 +84,7 @@ describe('a compare', () => {
         expect(cell.thirds.map(({ steps, loss }) => [steps, loss.length])).toEqual([[1, 4]])
         expect(cell.general_losses).toHaveLength(120)
         expect(cell.measured_peak.bytes).toBe(planned.bytes)
+        if (process.platform !== 'win32') expect(cell.load?.cores).toBe(cpus().length)
       }
     }
     expect(results.base?.items.loss).toHaveLength(4)

@@ -65,6 +65,27 @@ export const compare = [
     'false',
     'runs with other held-out rows are compared',
   ),
+  fault(
+    'lib/compare/load.ts',
+    'test/lib/compare/load.test.ts',
+    '1.25 * cores + 0.25',
+    'cores',
+    'a compare alone makes its machine busy',
+  ),
+  fault(
+    'lib/compare/load.ts',
+    'test/lib/compare/load.test.ts',
+    'Math.max(before, after) > 1.25',
+    'after > 1.25',
+    'a machine that was busy at the beginning of a cell passes',
+  ),
+  fault(
+    'lib/compare/verified.ts',
+    'test/lib/compare/compare.test.ts',
+    'hashes.get(id) === expected',
+    'hashes.has(id)',
+    'a record stands for a cell that has changed',
+  ),
   runs('hit && !b[row]', 'hit', 'rows that both answer count for one alone'),
   runs('.size > 1,', '.size > 0,', 'all rows are flips'),
   runs(
