@@ -48,7 +48,7 @@ function inFiles({ runs, rows, pairs, flips, shown }: ComparedRuns) {
       ...{ output_dir: outputDir, learning_rate: learningRate, train_loss: trainLoss, kept_step: keptStep },
       items: items && {
         ...{ exact_match: items.exactMatch, interval: items.interval },
-        ...{ accuracy: items.accuracy, matched: items.matched },
+        ...{ mean_token_accuracy: items.meanTokenAccuracy, matched: items.matched },
       },
     })),
     rows,

@@ -32,7 +32,7 @@ import {
   withSubject,
 } from './subject.js'
 
-const METRICS = ['loss', 'exact_match', 'accuracy', 'f1'] as const
+const METRICS = ['loss', 'exact_match', 'mean_token_accuracy', 'f1'] as const
 type Metric = (typeof METRICS)[number]
 
 interface Options extends SubjectOptions, FormatFlags {
@@ -67,7 +67,7 @@ export function configure(command: Command): void {
   command.addOption(
     new Option(
       '--metric <name>',
-      'loss; exact_match, the share of rows answered word for word; accuracy, the share of supervised tokens predicted correctly; or f1, the words that generated answers share with those of the data; of a classifier always loss, accuracy, F1, and correlation',
+      'loss; exact_match, the share of rows answered word for word; mean_token_accuracy, the share of supervised tokens predicted correctly; or f1, the words that generated answers share with those of the data; of a classifier always loss, accuracy, F1, and correlation',
     )
       .choices(METRICS)
       .default('loss'),
@@ -186,10 +186,13 @@ async function measured(
     // Rows are processed one at a time, so options that shape batches do not apply.
     const { perDeviceTrainBatchSize, packing, logitsMemory, ...byRow } = watched
     if (metric === 'f1') return { metric, ...(await model.answerF1(data, byRow)) }
-    const { exactMatch, matched, rows, accuracy, supervisedTokens } = await model.exactMatch(data, byRow)
+    const { exactMatch, matched, rows, meanTokenAccuracy, supervisedTokens } = await model.exactMatch(
+      data,
+      byRow,
+    )
     return metric === 'exact_match'
       ? { metric, exact_match: exactMatch, matched_rows: matched.filter(Boolean).length, rows }
-      : { metric, accuracy, supervised_tokens: supervisedTokens }
+      : { metric, mean_token_accuracy: meanTokenAccuracy, supervised_tokens: supervisedTokens }
   })
 }
 
@@ -213,9 +216,9 @@ function factsOf(found: Measured, unit: 'rows' | 'answers'): [string, string][] 
         ['exact match', percent(found.exact_match)],
         [unit, `${formatCount(found.rows)}, of them ${formatCount(found.matched_rows)} word for word`],
       ]
-    case 'accuracy':
+    case 'mean_token_accuracy':
       return [
-        ['accuracy', percent(found.accuracy)],
+        ['mean token accuracy', percent(found.mean_token_accuracy)],
         ['tokens', `${formatCount(found.supervised_tokens)} counted`],
       ]
     case 'f1':

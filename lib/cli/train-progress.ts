@@ -364,6 +364,7 @@ function plannedText({ peakBytes, pinnedBytes, onCard }: PlannedMemory): string 
 /** Metrics of an evaluation other than the loss. */
 function measuredTexts({
   exactMatch,
+  meanTokenAccuracy,
   accuracy,
   f1,
   macroF1,
@@ -374,7 +375,14 @@ function measuredTexts({
   const { rewardsAccuracies, rewardsMargins } = ofPairs
   // Before training all margins are zero and mean nothing.
   const isPreferring = rewardsMargins !== undefined && rewardsMargins !== 0
-  const values = { exact_match: exactMatch, accuracy, f1: f1 ?? macroF1, reward, ...scores }
+  const values = {
+    exact_match: exactMatch,
+    mean_token_accuracy: meanTokenAccuracy,
+    accuracy,
+    f1: f1 ?? macroF1,
+    reward,
+    ...scores,
+  }
   const named = Object.entries(values).flatMap(([name, value]) =>
     value === undefined ? [] : [metricText(name, value)],
   )

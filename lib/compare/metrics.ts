@@ -13,7 +13,7 @@ export interface Metric {
 }
 
 /** Metrics by name. `loss` is always measured. */
-export const METRIC_NAMES = ['loss', 'exact_match', 'accuracy', 'f1'] as const
+export const METRIC_NAMES = ['loss', 'exact_match', 'mean_token_accuracy', 'f1'] as const
 export type MetricName = (typeof METRIC_NAMES)[number]
 export const DEFAULT_METRICS: readonly MetricName[] = ['loss', 'exact_match']
 
@@ -60,7 +60,7 @@ export function scoresOf(
 ): Record<string, number[]> {
   const known: Record<string, () => number[]> = {
     exact_match: () => matched.map(Number),
-    accuracy: () => [...accuracies],
+    mean_token_accuracy: () => [...accuracies],
     f1: () => rows.map((row, i) => (questions[i] === null ? Number(matched[i]) : wordF1(row))),
   }
   return Object.fromEntries(

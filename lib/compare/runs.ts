@@ -37,7 +37,12 @@ export interface ComparedRun extends Omit<RunRecord, 'config'> {
   learningRate: number | null
   seed: number | null
   /** Results on the held-out rows; null if the run cannot be evaluated again. */
-  items: { matched: boolean[]; exactMatch: number; interval: [number, number]; accuracy: number } | null
+  items: {
+    matched: boolean[]
+    exactMatch: number
+    interval: [number, number]
+    meanTokenAccuracy: number
+  } | null
   /** Why `items` is null. */
   lacks: string | null
 }
@@ -139,7 +144,7 @@ export async function compareRuns(
 interface Evaluated {
   matched: boolean[]
   exactMatch: number
-  accuracy: number
+  meanTokenAccuracy: number
 }
 
 /** The run with its held-out data replaced by the given data, if any. */
@@ -218,7 +223,7 @@ async function evaluate(model: Model, record: RunRecord, options: CompareRunsOpt
     record.config as RunConfig
   const { data, share } = heldOutOf(record, options)
   const { signal, onProgress } = options
-  const { matched, exactMatch, accuracy } = await model.exactMatch(data, {
+  const { matched, exactMatch, meanTokenAccuracy } = await model.exactMatch(data, {
     ...{
       maxSeqLength,
       trainOn,
@@ -230,7 +235,7 @@ async function evaluate(model: Model, record: RunRecord, options: CompareRunsOpt
     },
     onProgress: ({ batches, totalBatches }) => onProgress?.(record.folder, batches, totalBatches),
   })
-  return { matched, exactMatch, accuracy }
+  return { matched, exactMatch, meanTokenAccuracy }
 }
 
 /** The held-out rows as text, in evaluation order; undefined for rows without a prompt. */

@@ -311,8 +311,10 @@ export const FOREIGN_OPTIONS: Readonly<Record<string, ForeignKeys>> = {
     'eval_accumulation_steps prediction_loss_only': {
       note: 'an evaluation stores no logits; leave the key out',
     },
-    compute_metrics: { note: '`lowrank eval` computes loss, perplexity, exact_match, and accuracy' },
-    compute_accuracy: { note: 'use `lowrank eval --metric accuracy`' },
+    compute_metrics: {
+      note: '`lowrank eval` computes loss, perplexity, exact_match, and mean_token_accuracy',
+    },
+    compute_accuracy: { note: 'use `lowrank eval --metric mean_token_accuracy`' },
     save_strategy: {
       here: 'save_steps',
       note: 'save_steps: 100 saves every 100 steps; by default a run saves only when interrupted',

@@ -60,7 +60,12 @@ export const taskShape = {
   ) as unknown as { [Key in keyof OwnOptions]: z.ZodDefault<z.ZodType<OwnOptions[Key]>> }),
 }
 
-const OF_ANSWERS: readonly string[] = ['exact_match', 'accuracy', 'f1', 'reward'] satisfies Metric[]
+const OF_ANSWERS: readonly string[] = [
+  'exact_match',
+  'mean_token_accuracy',
+  'f1',
+  'reward',
+] satisfies Metric[]
 
 /** True if the metric is computed on answers, in addition to the loss. */
 export function isOfAnswers(task: Task, metric: Metric | CustomMetric): boolean {

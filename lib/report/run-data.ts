@@ -12,6 +12,7 @@ type Timed = 'time' | 'event'
 export type Measure =
   | 'exact_match'
   | 'accuracy'
+  | 'mean_token_accuracy'
   | 'f1'
   | 'macro_f1'
   | 'rewards_accuracies'

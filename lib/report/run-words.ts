@@ -164,6 +164,7 @@ export function importancesOf(
 const MEASURES: readonly [Measure, name: string, text: (value: number) => string][] = [
   ['exact_match', 'exact match', formatShare],
   ['accuracy', 'accuracy', formatShare],
+  ['mean_token_accuracy', 'mean token accuracy', formatShare],
   ['f1', 'F1', formatShare],
   ['macro_f1', 'F1', formatShare],
   ['rewards_accuracies', 'pairs preferred', formatShare],

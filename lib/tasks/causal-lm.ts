@@ -19,7 +19,7 @@ export const causalLm = taskRulesOf({
   samplesAnswers: false,
   reference: null,
   plan: { rowWeights: false, twoPasses: false },
-  evaluation: { metrics: ['loss', 'perplexity', 'exact_match', 'accuracy', 'f1'], answers: true },
+  evaluation: { metrics: ['loss', 'perplexity', 'exact_match', 'mean_token_accuracy', 'f1'], answers: true },
   runs: { onRanks: true, byLayers: true, byOwnSteps: true, compared: true, untimed: null },
   lowRates: false,
   dropoutWould: null,

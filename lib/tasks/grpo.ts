@@ -69,7 +69,7 @@ export const grpo = taskRulesOf({
   reference: null,
   plan: { rowWeights: true, twoPasses: false },
   evaluation: {
-    metrics: ['loss', 'perplexity', 'exact_match', 'accuracy', 'f1', 'reward'],
+    metrics: ['loss', 'perplexity', 'exact_match', 'mean_token_accuracy', 'f1', 'reward'],
     answers: true,
   },
   runs: {

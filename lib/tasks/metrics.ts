@@ -8,6 +8,7 @@ export const METRICS = [
   'loss',
   'perplexity',
   'exact_match',
+  'mean_token_accuracy',
   'accuracy',
   'f1',
   'rewards_accuracies',

@@ -18,7 +18,7 @@ const evaluation = ({ at }: Project, args: string[] = []) => [
 test.each([
   [2, 'loss'],
   [3, 'exact_match'],
-  [3, 'accuracy'],
+  [3, 'mean_token_accuracy'],
 ] as const)(
   '%i ranks evaluate the %s of one process',
   async (ranks, metric) => {

@@ -68,7 +68,7 @@ export const printed = z.discriminatedUnion('event', [
             .object({
               exact_match: z.number().describe('Share of held-out rows answered word for word'),
               interval: z.tuple([z.number(), z.number()]).describe('95 %, by Wilson'),
-              accuracy: z.number().describe('Share of supervised tokens predicted'),
+              mean_token_accuracy: z.number().describe('Share of supervised tokens predicted'),
               matched: z.array(z.boolean()).describe('Each held-out row'),
             })
             .nullable()

@@ -31,8 +31,8 @@ export const printed = z.discriminatedUnion('metric', [
     rows: count.describe('Rows with something to answer, or answers with reasoning_history: drop'),
   }),
   evaluated.extend({
-    metric: z.literal('accuracy'),
-    accuracy: z
+    metric: z.literal('mean_token_accuracy'),
+    mean_token_accuracy: z
       .number()
       .describe(
         'Share of the supervised tokens that the model finds likeliest, given the tokens before them',

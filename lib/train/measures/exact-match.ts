@@ -20,7 +20,7 @@ export interface ExactMatch {
   /** For each row: share of its supervised tokens that are the likeliest one after the tokens before them. */
   accuracies: number[]
   /** Share of all supervised tokens that are the likeliest one after the tokens before them, from 0 to 1. */
-  accuracy: number
+  meanTokenAccuracy: number
   supervisedTokens: number
 }
 
@@ -68,7 +68,8 @@ export async function countMatches(
   const rightTokens = found.reduce((sum, { right }) => sum + right, 0)
   const supervisedTokens = found.reduce((sum, { supervised }) => sum + supervised, 0)
   const exactMatch = matched.filter(Boolean).length / rows
-  return { exactMatch, rows, matched, accuracies, accuracy: rightTokens / supervisedTokens, supervisedTokens }
+  const meanTokenAccuracy = rightTokens / supervisedTokens
+  return { exactMatch, rows, matched, accuracies, meanTokenAccuracy, supervisedTokens }
 }
 
 /** On a tie the first logit wins, as in generation. */

@@ -24,7 +24,7 @@ type Options = Pick<
   TrainOptions,
   'task' | 'metricForBestModel' | 'maxSeqLength' | 'evalGenerate' | 'rewardFunctions' | 'maxCompletionLength'
 >
-type Measured = Pick<Evaluation, 'exactMatch' | 'accuracy' | 'f1' | 'scores' | 'reward'>
+type Measured = Pick<Evaluation, 'exactMatch' | 'meanTokenAccuracy' | 'f1' | 'scores' | 'reward'>
 
 export class HeldOutAnswers {
   readonly #base: BaseModel
@@ -50,7 +50,7 @@ export class HeldOutAnswers {
     const { task, metricForBestModel: metric } = options
     if (isOfGenerated(task, metric) && questionsOf(examples).every((question) => question === null))
       throw new DataError(
-        `metric_for_best_model is ${metricName(metric)}, but no held-out row has a prompt and an answer to it that is trained on; use loss, exact_match or accuracy, or other rows.`,
+        `metric_for_best_model is ${metricName(metric)}, but no held-out row has a prompt and an answer to it that is trained on; use loss, exact_match, or mean_token_accuracy, or other rows.`,
         { metric: metricName(metric) },
       )
     const measuresPrompts = typeof metric !== 'string' || metric === 'reward'
@@ -66,9 +66,9 @@ export class HeldOutAnswers {
     const { task, metricForBestModel: metric, maxSeqLength, maxCompletionLength } = this.#options
     if (!isOfAnswers(task, metric)) return {}
     const rows = rowsInOrder(this.#examples, maxSeqLength)
-    const { exactMatch, accuracy, matched } = await countMatches(session, MATCH_PLAN, rows, control)
+    const { exactMatch, meanTokenAccuracy, matched } = await countMatches(session, MATCH_PLAN, rows, control)
     if (metric === 'exact_match') return { exactMatch }
-    if (metric === 'accuracy') return { accuracy }
+    if (metric === 'mean_token_accuracy') return { meanTokenAccuracy }
     const tokenizer = await this.#base.tokenizer()
     const decoder = this.#decoder(session)
     const { data, rows: indices } = this.#examples

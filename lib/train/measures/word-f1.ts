@@ -29,7 +29,7 @@ export async function measureWordF1(
   const questions = questionsOf(examples)
   if (questions.every((question) => question === null))
     throw new DataError(
-      'no row has a prompt and an answer to it, so there is nothing to generate; measure the loss, exact_match, or accuracy, or use other rows.',
+      'no row has a prompt and an answer to it, so there is nothing to generate; measure the loss, exact_match, or mean_token_accuracy, or use other rows.',
     )
   const { answered } = await answeredRows(base, adapters, { examples, questions }, maxSeqLength, control)
   const asked = answered.filter((_, row) => questions[row] !== null)

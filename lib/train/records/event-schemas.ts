@@ -88,16 +88,14 @@ export const rewards = {
 const tokenAccuracy = {
   mean_token_accuracy: share
     .optional()
-    .describe('causal_lm: share of supervised tokens that are the likeliest ones, with token_accuracy'),
+    .describe(
+      'causal_lm: share of supervised tokens that are the likeliest ones, with token_accuracy or as the metric_for_best_model',
+    ),
 }
 
 /** Metrics of a classifier. */
 const classes = {
-  accuracy: share
-    .optional()
-    .describe(
-      'classification: share of rows whose class is predicted; causal_lm: share of supervised tokens predicted correctly, if it is the metric_for_best_model',
-    ),
+  accuracy: share.optional().describe('classification: share of rows whose class is predicted'),
   macro_f1: share.optional().describe('classification: mean F1 of the classes'),
   micro_f1: share.optional().describe('classification: F1 of all classes counted together'),
   matthews_correlation: z

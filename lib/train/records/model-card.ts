@@ -102,6 +102,7 @@ const METRICS: readonly [key: keyof RunEvaluation, title: string][] = [
   ['loss', 'loss'],
   ['perplexity', 'perplexity'],
   ['accuracy', 'accuracy'],
+  ['meanTokenAccuracy', 'mean token accuracy'],
   ['macroF1', 'macro F1'],
   ['matthewsCorrelation', 'Matthews correlation'],
   ['exactMatch', 'exact match'],

@@ -40,12 +40,13 @@ export interface Standing {
 /** The metric of an evaluation; NaN when it was not measured. */
 export function metricOf(metric: Metric | CustomMetric, evaluation: Evaluation): number {
   if (typeof metric !== 'string') return evaluation.scores?.[metric.name] ?? Number.NaN
-  const { loss, perplexity, exactMatch, accuracy, f1, macroF1, ...ofPairs } = evaluation
+  const { loss, perplexity, exactMatch, meanTokenAccuracy, f1, macroF1, ...ofPairs } = evaluation
   const named: Record<Metric, number | undefined> = {
     loss,
     perplexity,
     exact_match: exactMatch,
-    accuracy,
+    mean_token_accuracy: meanTokenAccuracy,
+    accuracy: ofPairs.accuracy,
     f1: f1 ?? macroF1,
     rewards_accuracies: ofPairs.rewardsAccuracies,
     rewards_margins: ofPairs.rewardsMargins,

@@ -120,7 +120,10 @@ export interface TrainStep extends PreferenceMetrics, RewardMetrics {
   readonly tokensPerSecond: number
   /** Estimated, without evaluations. */
   readonly secondsLeft: number
-  /** causal_lm: share of supervised tokens that are the likeliest ones, with token_accuracy. */
+  /**
+   * causal_lm: share of supervised tokens that are the likeliest ones, with token_accuracy or as the
+   * metric_for_best_model.
+   */
   readonly meanTokenAccuracy?: number
   /** Only after a round of private training. */
   readonly privacy?: RoundPrivacy

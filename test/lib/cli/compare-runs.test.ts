@@ -20,7 +20,7 @@ const run = (folder: string, more: Partial<ComparedRun>): ComparedRun => ({
     lacks: null,
   },
   evaluations: [0, 25, 50, 75, 100, 125, 150, 175, 200].map((step) => ({ step, loss: 3 - step / 100 })),
-  items: { matched: [true, false], exactMatch: 0.5, interval: [0.1, 0.9], accuracy: 0.7 },
+  items: { matched: [true, false], exactMatch: 0.5, interval: [0.1, 0.9], meanTokenAccuracy: 0.7 },
   ...more,
 })
 

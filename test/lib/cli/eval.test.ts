@@ -253,7 +253,7 @@ test('a dataset beside a config is read as the config reads its own', async () =
   expect(other.code).toBe(1)
 })
 
-sweepTest('exact match and accuracy agree with what was trained', async () => {
+sweepTest('exact match and token accuracy agree with what was trained', async () => {
   const { config, at } = project({ max_steps: 60, learning_rate: 2e-2, sample_rows: 0 }, 1)
   expect((await lowrank(['train', config])).code).toBe(0)
   const measure = async <Metric extends string>(metric: Metric, ...more: string[]) => {
@@ -264,9 +264,9 @@ sweepTest('exact match and accuracy agree with what was trained', async () => {
   const own = ['--dataset', at('train.jsonl')]
   const [exact, accuracy, base, baseAccuracy, loss, f1, baseF1] = await Promise.all([
     measure('exact_match', ...own),
-    measure('accuracy', ...own),
+    measure('mean_token_accuracy', ...own),
     measure('exact_match', ...own, '--no-adapter'),
-    measure('accuracy', ...own, '--no-adapter'),
+    measure('mean_token_accuracy', ...own, '--no-adapter'),
     measure('loss', ...own),
     measure('f1', ...own),
     measure('f1', ...own, '--no-adapter'),
@@ -274,14 +274,18 @@ sweepTest('exact match and accuracy agree with what was trained', async () => {
   expect(f1).toMatchObject({ f1: 1, rows: 1 })
   expect(baseF1.f1).toBeLessThan(1)
   expect(exact).toMatchObject({ exact_match: 1, matched_rows: 1, rows: 1 })
-  expect(accuracy).toMatchObject({ accuracy: 1, supervised_tokens: loss.supervised_tokens })
+  expect(accuracy).toMatchObject({ mean_token_accuracy: 1, supervised_tokens: loss.supervised_tokens })
   expect(base).toMatchObject({ exact_match: 0, matched_rows: 0, rows: 1 })
-  expect(baseAccuracy.accuracy).toBeLessThan(1)
+  expect(baseAccuracy.mean_token_accuracy).toBeLessThan(1)
   const [words, tokens] = await Promise.all(
-    ['exact_match', 'accuracy'].map((metric) => lowrank(['eval', config, '--metric', metric, ...own])),
+    ['exact_match', 'mean_token_accuracy'].map((metric) =>
+      lowrank(['eval', config, '--metric', metric, ...own]),
+    ),
   )
   expect(words?.stdout).toBe('exact match  100.0 %\nrows         1, of them 1 word for word\n')
-  expect(tokens?.stdout).toBe(`accuracy  100.0 %\ntokens    ${loss.supervised_tokens} counted\n`)
+  expect(tokens?.stdout).toBe(
+    `mean token accuracy  100.0 %\ntokens               ${loss.supervised_tokens} counted\n`,
+  )
 })
 
 async function refused(...args: string[]): Promise<{ code: number | null; error: string | undefined }> {

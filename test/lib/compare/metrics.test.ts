@@ -16,13 +16,13 @@ const results = {
 test('metrics are a number for each row', () => {
   const metrics = metricsOf([
     'exact_match',
-    'accuracy',
+    'mean_token_accuracy',
     'f1',
     { name: 'length', score: ({ prediction }) => prediction.length },
   ])
   expect(scoresOf(metrics, results)).toEqual({
     exact_match: [1, 0],
-    accuracy: [1, 0.5],
+    mean_token_accuracy: [1, 0.5],
     f1: [1, 2 / 3],
     length: [3, 1],
   })

@@ -107,9 +107,12 @@ describe("OpenAI's client", () => {
     const question = [{ role: 'user' as const, content: 'Say the number 7' }]
     const expected = await own.generate(question, { maxNewTokens: 12 })
     // The accuracy of the last evaluation is the one that the adapter of the run has.
-    const { accuracy: measured } = await own.exactMatch(join(data, 'jobs', job.id, 'validation.jsonl'), {
-      maxSeqLength: 64,
-    })
+    const { meanTokenAccuracy: measured } = await own.exactMatch(
+      join(data, 'jobs', job.id, 'validation.jsonl'),
+      {
+        maxSeqLength: 64,
+      },
+    )
     expect(Number(validAccuracy)).toBeCloseTo(measured, 10)
     own.use()
     const plain = await own.generate(question, { maxNewTokens: 12 })

@@ -97,8 +97,8 @@ test('accuracy and F1 are those of the model after the same steps, and choose th
   expect(events.at(-1)).toMatchObject({ best: { metric: 'f1', value: Math.max(...values), step: 24 } })
   expect(mean((await generated(model)).map(wordF1))).toBeCloseTo(values[2] as number, 12)
   const [, other] = await attached()
-  const last = evaluationsOf(await train(other, { metricForBestModel: 'accuracy' })).at(-1)
-  expect(last?.accuracy).toBe((await model.exactMatch(held, { maxSeqLength: 64 })).accuracy)
+  const last = evaluationsOf(await train(other, { metricForBestModel: 'mean_token_accuracy' })).at(-1)
+  expect(last?.meanTokenAccuracy).toBe((await model.exactMatch(held, { maxSeqLength: 64 })).meanTokenAccuracy)
   expect(last?.f1).toBeUndefined()
 })
 
@@ -166,11 +166,11 @@ test('metrics that cannot be computed are one error before the first step', asyn
   const cases: [Options, string][] = [
     [
       { metricForBestModel: 'rewards_margins' },
-      'metricForBestModel is "rewards_margins", expected one of loss, perplexity, exact_match, accuracy, f1 with task causal_lm.',
+      'metricForBestModel is "rewards_margins", expected one of loss, perplexity, exact_match, mean_token_accuracy, f1 with task causal_lm.',
     ],
     [
       { metricForBestModel: 'f2' as never },
-      'expected one of loss, perplexity, exact_match, accuracy, f1, rewards_accuracies, rewards_margins, reward, or { name, score }.',
+      'expected one of loss, perplexity, exact_match, mean_token_accuracy, f1, rewards_accuracies, rewards_margins, reward, or { name, score }.',
     ],
     [{ metricForBestModel: own('f1') }, 'expected another name than f1, which is a metric of lowrank'],
     [{ metricForBestModel: own('own') }, 'train(): metric own returned NaN for a row'],

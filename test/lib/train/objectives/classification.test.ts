@@ -162,7 +162,7 @@ test('wrong use is one error', async () => {
     ],
     [
       () => run(plain, { task: 'causal_lm', metricForBestModel: 'rewards_margins' }),
-      'one of loss, perplexity, exact_match, accuracy, f1 with task causal_lm',
+      'one of loss, perplexity, exact_match, mean_token_accuracy, f1 with task causal_lm',
     ],
     [() => run(plain, { task: 'causal_lm', classWeights: 'balanced' }), 'it belongs to classification'],
     [() => model.generate('Hello'), 'generate()'],

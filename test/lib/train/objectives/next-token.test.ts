@@ -29,9 +29,9 @@ async function run(more: Partial<TrainOptions>) {
     if (event.event === 'eval') evaluations.push(event)
   }
   model.use()
-  const { accuracy: before } = await model.exactMatch(rows, { maxSeqLength: 64 })
+  const { meanTokenAccuracy: before } = await model.exactMatch(rows, { maxSeqLength: 64 })
   model.use(adapter)
-  const { accuracy: after } = await model.exactMatch(rows, { maxSeqLength: 64 })
+  const { meanTokenAccuracy: after } = await model.exactMatch(rows, { maxSeqLength: 64 })
   await adapter.detach()
   return { steps, evaluations, before, after, planned: training.memory.peakBytes }
 }

@@ -264,7 +264,7 @@ test('wrong use is one error', async () => {
     [{ task: 'causal_lm' }, 'expected it to be absent with task causal_lm; it belongs to grpo'],
     [
       { evalFraction: 0.3, metricForBestModel: 'rewards_margins' },
-      'expected one of loss, perplexity, exact_match, accuracy, f1, reward with task grpo',
+      'expected one of loss, perplexity, exact_match, mean_token_accuracy, f1, reward with task grpo',
     ],
     [{ rewardFunctions: empty }, 'empty.mjs exports no reward function; export one such as'],
     [{ rewardFunctions: broken }, 'broken.mjs cannot be loaded: '],
