@@ -170,7 +170,7 @@ test('metrics that cannot be computed are one error before the first step', asyn
     ],
     [
       { metricForBestModel: 'f2' as never },
-      'expected one of loss, perplexity, exact_match, mean_token_accuracy, f1, rewards_accuracies, rewards_margins, reward, or { name, score }.',
+      'expected one of loss, perplexity, exact_match, mean_token_accuracy, accuracy, f1, rewards_accuracies, rewards_margins, reward, or { name, score }.',
     ],
     [{ metricForBestModel: own('f1') }, 'expected another name than f1, which is a metric of lowrank'],
     [{ metricForBestModel: own('own') }, 'train(): metric own returned NaN for a row'],
