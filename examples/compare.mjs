@@ -25,10 +25,10 @@ const { statistics, entries } = await compare(await loadConfig(path), {
     if (event.event === 'cell') console.log(`trained ${event.id}`)
   },
 })
-for (const { name, mean, letters } of statistics.loss.groups) {
+for (const { name, mean } of statistics.loss.means) {
   const { searches } = entries.find((entry) => entry.name === name)
   const rates = searches.map(({ chosen }) => chosen).join(', ')
   const against = statistics.loss.against.find((one) => one.name === name)
-  const differs = against === undefined ? '' : `, p ${against.p_holm.toFixed(3)}`
-  console.log(`${name}: loss ${mean.toFixed(4)} at ${rates}, group ${letters}${differs}`)
+  const told = against === undefined ? '' : `, to lora: ${against.verdict}, p ${against.p_holm.toFixed(3)}`
+  console.log(`${name}: loss ${mean.toFixed(4)} at ${rates}${told}`)
 }

@@ -1,29 +1,49 @@
 /** Results of a comparison as text of at most 80 columns. */
 
-import { verifiedNow, verifiedWords } from '../compare/index.js'
-import type { CompareEntry, CompareResults } from '../compare/results.js'
+import { verdictBeside, verifiedNow, verifiedWords } from '../compare/index.js'
+import type { CompareEntry, CompareResults, MetricStatistics } from '../compare/results.js'
 import { counted, digits, fittedTable, formatCount, formatDuration } from './format.js'
 
 const COLUMNS = 80
 
 /** The tables of a finished comparison, and notes on their limits. */
 export function compareText(results: CompareResults): string {
-  const parts = [qualityTable(results), againstTable(results), costTable(results), notes(results).join('\n')]
+  const parts = [
+    qualityTable(results),
+    againstTable(results),
+    pairMatrix(results),
+    costTable(results),
+    notes(results).join('\n'),
+  ]
   return parts.filter((part) => part !== '').join('\n\n')
 }
 
+type Verdict = MetricStatistics['against'][number]['verdict']
+
+/** Words of the column to LoRA. */
+const WORDS: Record<Verdict, string> = {
+  better: 'better',
+  worse: 'worse',
+  equal: 'equal',
+  'cannot be told': '?',
+}
+
+/** Signs of the matrix of pairs. */
+const SIGNS: Record<Verdict, string> = { better: '+', worse: '-', equal: '=', 'cannot be told': '?' }
+
 function qualityTable({ entries, statistics, metrics, base }: CompareResults): string {
-  const groups = statistics?.loss?.groups ?? []
+  const found = statistics?.loss
   const names = metrics.map(({ name }) => name).filter((name) => name !== 'loss' && statistics?.[name])
-  const rows = groups.map(({ name, letters, mean, spread, diverged }) => {
+  const rows = (found?.means ?? []).map(({ name, mean, spread }) => {
     const { searches, cells } = entryOf(entries, name)
+    const beside = found && verdictBeside(found, name, 'lora')
     const others = names.map((metric) => {
-      const found = statistics?.[metric]?.groups.find((one) => one.name === name)
-      return found === undefined ? '' : metricText(found.mean)
+      const of = statistics?.[metric]?.means.find((one) => one.name === name)
+      return of === undefined ? '' : metricText(of.mean)
     })
     return [
       ...[name, rateText(searches), mean.toFixed(4), spread === null ? '' : spread.toFixed(4)],
-      ...[diverged > 0 ? `${letters} (${diverged} diverged)` : letters, ...others],
+      ...[beside ? WORDS[beside.verdict] : '', ...others],
       forgottenText(cells, base),
     ]
   })
@@ -32,20 +52,61 @@ function qualityTable({ entries, statistics, metrics, base }: CompareResults): s
     ...names.map((name) => metricText(base?.metrics[name] ?? Number.NaN)),
     '',
   ]
-  const head = ['strategy', 'rate', 'loss', 'spread', 'group', ...names.map(short), 'general']
-  return fittedTable([head, ...rows, untouched], COLUMNS, [
-    1,
-    2,
-    3,
-    ...names.map((_, i) => 5 + i),
-    5 + names.length,
-  ])
+  const head = ['strategy', 'rate', 'loss', 'spread', 'to lora', ...names.map(short), 'general']
+  const right = [1, 2, 3, ...names.map((_, i) => 5 + i), 5 + names.length]
+  return fittedTable([head, ...rows, untouched], COLUMNS, right)
+}
+
+/** Verdicts on all pairs by the loss; empty where nothing was tested. */
+function pairMatrix({ statistics }: CompareResults): string {
+  const found = statistics?.loss
+  if (found === undefined || found.means.length < 3 || found.against.every(({ p }) => p === null)) return ''
+  const names = found.means.map(({ name }) => name)
+  const width = Math.max(...names.map(({ length }) => length))
+  const cell = (row: string, column: string) => {
+    const beside = verdictBeside(found, row, column)
+    return beside ? SIGNS[beside.verdict] : '\\'
+  }
+  const lines = names.map((row, i) =>
+    [`${columnName(i)} ${row.padEnd(width)} `, ...names.map((column) => cell(row, column))].join(' '),
+  )
+  const head = ['', ...names.map((_, i) => columnName(i))].join(' ')
+  const equal = found.margin === null ? '' : `, = equal within ${found.margin}`
+  return [
+    `row beside column, by loss: + better, - worse${equal}, ? cannot be told`,
+    `${' '.repeat(width + 3)}${head}`.trimEnd(),
+    ...lines,
+  ].join('\n')
+}
+
+/** a to z, then A to Z. */
+function columnName(place: number): string {
+  return 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'[place] ?? '.'
+}
+
+/** What a metric beside the loss says, in a sentence, with the difference that it cannot see. */
+function metricSentence(name: string, { against, margin }: MetricStatistics): string {
+  const of = (verdict: Verdict) => against.filter((one) => one.verdict === verdict).map((one) => one.name)
+  const parts = (['better', 'worse', 'equal'] as const).flatMap((verdict) => {
+    const found = of(verdict)
+    const words = verdict === 'equal' ? `equal within ${margin}` : `${verdict} than lora`
+    return found.length === 0 ? [] : [`${words}: ${found.join(', ')}`]
+  })
+  const open = of('cannot be told').length
+  const gaps = against.flatMap(({ detectable }) => detectable ?? []).sort((a, b) => a - b)
+  const gap = gaps[Math.floor(gaps.length / 2)]
+  const rest =
+    open === 0
+      ? ''
+      : `${parts.length === 0 ? 'no entry can be told from lora' : `${open} cannot be told from it`}`
+  const seen = gap === undefined ? '' : ` (detectable: ${metricText(gap)})`
+  return `By ${name}${seen}, ${[...parts, ...(rest === '' ? [] : [rest])].join('; ')}.`
 }
 
 const short = (metric: string): string => (metric === 'exact_match' ? 'exact' : metric)
 
 function metricText(value: number): string {
-  return value >= 0 && value <= 1 ? `${(100 * value).toFixed(1)} %` : value.toPrecision(4)
+  return value >= 0 && value <= 1 ? `${(100 * value).toFixed(1)}%` : value.toPrecision(4)
 }
 
 /** Change of the loss on general text, averaged over seeds. */
@@ -125,6 +186,8 @@ function notes(results: CompareResults): string[] {
     found.push(
       `LoRA varies ${unstable.toFixed(1)} times as much over seeds as the others, so p-values are too small; take more seeds.`,
     )
+  for (const [name, of] of Object.entries(statistics ?? {}))
+    if (name !== 'loss' && of.against.some(({ p }) => p !== null)) found.push(metricSentence(name, of))
   if (seeds.length === 1) found.push('With one seed, nothing tells differences from chance.')
   for (const { name, reason } of leftOut) found.push(`Left out: ${name}: ${reason}`)
   const { told, wrong } = verifiedWords(results)

@@ -10,6 +10,7 @@ import type { CompareEvent, CompareOptions } from '../compare/index.js'
 import {
   compareOn,
   isCompare,
+  type Margin,
   METRIC_NAMES,
   resultsPath,
   reviewed,
@@ -39,6 +40,7 @@ interface Options {
   equal: Equality
   budget?: number
   metrics: string[]
+  margin?: Margin
   controls: boolean
   validationRows: number
   testRows?: number
@@ -85,6 +87,11 @@ export function configure(command: Command): void {
   command.option('--metrics <list>', `metrics beside the loss: ${METRIC_NAMES.slice(1).join(', ')}`, names, [
     'exact_match',
   ])
+  command.option(
+    '--margin <size>',
+    'difference that does not matter, for tests of equality: 0.02, or by metric: loss=0.02,exact_match=0.05',
+    margin,
+  )
   command.option('--no-controls', 'leave out controls, such as lora with a larger scale for delta-lora')
   command.option(
     '--validation-rows <N>',
@@ -124,7 +131,7 @@ export function configure(command: Command): void {
     'lowrank compare run.yaml --all',
     'lowrank compare run.yaml --seeds 10 --equal parameters --output compared',
     'lowrank compare run.yaml --resume',
-    'lowrank compare run-compare',
+    'lowrank compare run-compare --margin 0.02',
     'lowrank compare verify run-compare --cells 10',
     'lowrank compare out-lora out-dora',
   ])
@@ -140,8 +147,8 @@ export function configure(command: Command): void {
     }
     if (config === undefined) throw new UsageError('pass a config file, as in `lowrank compare run.yaml`.')
     if (other === undefined && isCompare(config)) {
-      onlyOwnFlags(command, 'lowrank compare RESULTS', [])
-      const results = await reviewed(config)
+      onlyOwnFlags(command, 'lowrank compare RESULTS', ['margin'])
+      const results = await reviewed(config, options.margin ?? null)
       output.event<'compare'>({
         ...{ event: 'done', results: resultsPath(config), statistics: results.statistics },
       })
@@ -195,6 +202,7 @@ async function run(
     strategies: all ? 'all' : (strategies ?? null),
     ...(outputDir === undefined ? {} : { outputDir }),
     ...{ detect: detect ?? null, budget: budget ?? null, testRows: testRows ?? null },
+    margin: options.margin ?? null,
     command: `${call} --resume`,
     onEvent: (event) => progress.tell(event),
   }
@@ -353,13 +361,42 @@ function commandLine(command: Command, config: string): string {
     if (command.getOptionValueSource(name) !== 'cli' || UNREPEATED.has(name)) return []
     if (typeof value === 'boolean') return option.negate === !value ? [option.long as string] : []
     if (name === 'set') return (value as string[]).map((one) => `--set ${shellWord(one)}`)
-    const text = name === 'budget' ? `${value}s` : Array.isArray(value) ? value.join() : String(value)
+    const text =
+      name === 'budget'
+        ? `${value}s`
+        : name === 'margin'
+          ? marginText(value as Margin)
+          : Array.isArray(value)
+            ? value.join()
+            : String(value)
     return [`${option.long} ${shellWord(text)}`]
   })
   return ['npx lowrank compare', shellWord(config), ...flags].join(' ')
 }
 
 const UNREPEATED = new Set(['resume', 'force', 'json', 'cells'])
+
+/** A number, or numbers by metric. */
+function margin(text: string): Margin {
+  const pairs = text.split(',').map((part) => part.split('=').map((word) => word.trim()))
+  const sizes = pairs.map((pair) => (pair.at(-1) === '' ? Number.NaN : Number(pair.at(-1))))
+  const isOne = pairs.length === 1 && pairs[0]?.length === 1
+  if (
+    !sizes.every((size) => size >= 0 && size < Infinity) ||
+    !(isOne || pairs.every(({ length }) => length === 2))
+  )
+    throw new InvalidArgumentError(
+      'Expected a number from 0, as in 0.02, or numbers by metric, as in loss=0.02,exact_match=0.05.',
+    )
+  return isOne ? (sizes[0] as number) : Object.fromEntries(pairs.map(([name], i) => [name, sizes[i]]))
+}
+
+const marginText = (value: Margin) =>
+  typeof value === 'number'
+    ? String(value)
+    : Object.entries(value)
+        .map(([name, size]) => `${name}=${size}`)
+        .join()
 
 function seconds(text: string): number {
   const value = secondsIn(text)

@@ -21,13 +21,14 @@ import { type CompareTask, LocalRunner, type Outcome, type Runner, searchOf } fr
 import { contestants, readEntries } from './entries.js'
 import { checkOwn } from './equal.js'
 import { ChildRunner, checkJobs, fittingJobs } from './jobs.js'
+import { marginsOf, withMargins } from './margin.js'
 import { type Metric, metricsOf } from './metrics.js'
 import { type CompareAsked, type CompareOptions, compareSchema } from './options.js'
 import { checkSame, identityOf, prepared } from './prepare.js'
 import { VERSION } from './proof.js'
 import type { CompareResults } from './results.js'
-import { PAGE, readResults, resultsPath, sealed, writeResults } from './results-file.js'
-import { isCompare, isComplete } from './review.js'
+import { isComplete, PAGE, readResults, resultsPath, sealed, writeResults } from './results-file.js'
+import { isCompare } from './review.js'
 import { addRung, chooseRate, nextRungs, searchRuns } from './search.js'
 import { settingsOf } from './settings.js'
 import { judgedAgain } from './verdict.js'
@@ -87,7 +88,9 @@ export function checkedCall(config: RunConfig, options: CompareOptions): Compare
     )
   const strategies = readEntries(asked.strategies)
   checkOwn(contestants(strategies, config.strategy), asked.equal)
-  return { config, asked: { ...asked, strategies }, metrics: metricsOf(asked.metrics) }
+  const metrics = metricsOf(asked.metrics)
+  marginsOf(asked.margin, metrics)
+  return { config, asked: { ...asked, strategies }, metrics }
 }
 
 /** A compare whose output folder has been looked at. */
@@ -177,10 +180,11 @@ export async function carriedOut(
 async function concluded(
   results: CompareResults,
   folder: string,
-  { onEvent }: CompareAsked,
+  { margin, onEvent }: CompareAsked,
 ): Promise<CompareResults> {
+  const margins = marginsOf(margin, results.metrics, results.margins)
   const whole = sealed({
-    ...judgedAgain(results),
+    ...judgedAgain(withMargins(results, margins)),
     finished: results.finished ?? new Date().toISOString(),
   })
   await writeResults(folder, whole)

@@ -7,6 +7,7 @@ export {
   type Match,
 } from './answers.js'
 export { unequalSizes } from './equal.js'
+export type { Margin } from './margin.js'
 export { METRIC_NAMES } from './metrics.js'
 export { compareOn, verifyOn } from './on-ranks.js'
 export type { CompareEvent, CompareOptions } from './options.js'
@@ -14,4 +15,5 @@ export { resultsPath } from './results-file.js'
 export { isCompare, reviewed } from './review.js'
 export { type ComparedRun, type ComparedRuns, compareRuns, type FlippedRow } from './runs.js'
 export { compareScores } from './scored-answers.js'
+export { verdictBeside } from './verdict.js'
 export { verifiedNow, verifiedWords } from './verified.js'

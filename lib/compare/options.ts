@@ -5,6 +5,7 @@ import { flag, integer, positive, text, word } from '../core/schema.js'
 import { type CustomMetric, customMetricSchema } from '../tasks/metrics.js'
 import type { CompareTask } from './cells.js'
 import { askedEntry, type OwnEntry } from './entries.js'
+import type { Margin } from './margin.js'
 import { DEFAULT_METRICS } from './metrics.js'
 import { type CompareResults, EQUALITIES, type Equality } from './results.js'
 
@@ -31,6 +32,12 @@ export interface CompareOptions {
    * null: no limit.
    */
   budget?: number | null
+  /**
+   * Differences that do not matter, in the unit of the metric: one number for all metrics, or numbers by name. Entries
+   * are then also tested for being equal within them. Default null: those of the results that are resumed, or none; 0
+   * takes one away.
+   */
+  margin?: Margin | null
   /** Metrics on the test rows in addition to the loss: names, or functions of your own. Default `exact_match`. */
   metrics?: readonly (string | CustomMetric)[]
   /** Also train controls, such as LoRA with a larger scale as a control for Delta-LoRA. Default true. */
@@ -76,6 +83,9 @@ export type CompareEvent =
   | { event: 'done'; path: string; results: CompareResults }
   | { event: 'warning'; message: string }
 
+const MARGIN = 'a number from 0'
+const limit = z.number({ error: MARGIN }).nonnegative({ error: MARGIN })
+
 const SHARE = 'a share above 0, at most 1'
 
 export const compareSchema = z.strictObject({
@@ -88,6 +98,10 @@ export const compareSchema = z.strictObject({
   detect: positive('a number of spreads above 0').nullable().default(null),
   equal: word(EQUALITIES).default('rank'),
   budget: positive('a number of seconds above 0').nullable().default(null),
+  margin: z
+    .union([limit, z.record(z.string(), limit)], { error: `${MARGIN}, or such numbers by metric` })
+    .nullable()
+    .default(null),
   metrics: z
     .array(z.union([text(), customMetricSchema], { error: 'a name, or { name, score }' }))
     .default([...DEFAULT_METRICS]),

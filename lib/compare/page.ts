@@ -7,6 +7,7 @@ import { rulesNamed } from '../strategies/index.js'
 import type { CompareEntry, CompareResults } from './results.js'
 import { PAGE } from './results-file.js'
 import { mcnemar } from './statistics/mcnemar.js'
+import { verdictBeside } from './verdict.js'
 import { verifiedWords } from './verified.js'
 
 const REFERENCE = 'lora'
@@ -28,7 +29,8 @@ export function pageData(results: CompareResults, title: string): ComparePageDat
   const { model, metrics, base, seeds, entries, statistics, machine, binary, data } = results
   const primary = metrics.find((metric) => metric.primary) ?? metrics[0]
   const name = primary?.name ?? 'loss'
-  const order = statistics?.[name]?.groups.map((group) => group.name) ?? []
+  const tested = statistics?.[name]
+  const order = tested?.means.map((one) => one.name) ?? []
   const place = (entry: CompareEntry) =>
     order.includes(entry.name) ? order.indexOf(entry.name) : order.length
   const sorted = [...entries].sort((a, b) => place(a) - place(b))
@@ -48,6 +50,11 @@ export function pageData(results: CompareResults, title: string): ComparePageDat
     base: base && { value: base.metrics[name] ?? null, loss: base.metrics.loss ?? null },
     entries: sorted.map((entry) => comparedEntry(entry, results, name)),
     judged: order.length > 0,
+    beside: sorted.map((one) =>
+      sorted.map((other) => (tested && verdictBeside(tested, one.name, other.name)?.verdict) ?? null),
+    ),
+    margin: tested?.margin ?? null,
+    others: otherMetrics(results, name),
     remarks: [...results.plan.cuts, ...results.remarks, ...wrong],
     verified: told,
     leftOut: results.left_out,
@@ -66,6 +73,26 @@ export function pageData(results: CompareResults, title: string): ComparePageDat
   }
 }
 
+function otherMetrics(results: CompareResults, primary: string): ComparePageData['others'] {
+  const { entries, metrics, statistics } = results
+  return metrics.flatMap(({ name, higher_is_better: higherIsBetter }) => {
+    const found = statistics?.[name]
+    if (name === primary || found === undefined) return []
+    const rows = found.means.flatMap(({ name: of, mean }) => {
+      const entry = entries.find((one) => one.name === of)
+      const against = found.against.find((one) => one.name === of)
+      if (entry === undefined) return []
+      return [
+        {
+          ...{ label: shownAs(entry).label, mean, difference: against?.difference ?? null },
+          ...{ verdict: against?.verdict ?? null, detectable: against?.detectable ?? null },
+        },
+      ]
+    })
+    return [{ metric: { name, higherIsBetter, isShare: isShare(results, name) }, rows }]
+  })
+}
+
 /** True if all values of the metric lie between 0 and 1. Never true of the loss. */
 function isShare({ base, entries }: CompareResults, metric: string): boolean {
   if (metric === 'loss') return false
@@ -77,8 +104,8 @@ function isShare({ base, entries }: CompareResults, metric: string): boolean {
 
 function comparedEntry(entry: CompareEntry, results: CompareResults, metric: string): ComparedEntry {
   const { cells, searches, planned } = entry
-  const { groups = [], against = [] } = results.statistics?.[metric] ?? {}
-  const group = groups.find(({ name }) => name === entry.name)
+  const { means = [], against = [] } = results.statistics?.[metric] ?? {}
+  const group = means.find(({ name }) => name === entry.name)
   const difference = against.find(({ name }) => name === entry.name)
   const general = meanOf(cells.map(({ general_loss }) => general_loss))
   const before = results.base?.general_loss ?? null
@@ -88,13 +115,13 @@ function comparedEntry(entry: CompareEntry, results: CompareResults, metric: str
     controlOf: entry.control_of ?? null,
     ...shownAs(entry),
     about: entry.about ?? null,
-    letters: group?.letters ?? '',
     mean: group?.mean ?? meanOf(cells.map(({ metrics }) => metrics[metric] ?? null)),
     interval: group?.interval ?? null,
     spread: group?.spread ?? null,
     diverged: cells.filter(({ diverged }) => diverged).length,
     difference: difference
       ? {
+          verdict: difference.verdict,
           value: difference.difference,
           interval: difference.interval,
           p: difference.p_holm,

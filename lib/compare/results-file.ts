@@ -3,10 +3,12 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { checkedPath } from '../core/arguments.js'
 import { FileFormatError } from '../core/errors.js'
+import { isRecord } from '../core/schema-shape.js'
 import { writeFileWhole } from '../io/atomic.js'
 import { readJsonObject } from '../io/input.js'
 import { hashOf } from '../train/checkpoints/run-identity.js'
 import { type CompareResults, compareResults } from './results.js'
+import { judgedAgain } from './verdict.js'
 
 const NAME = 'results.json'
 /** File name of the page of a compare, next to its results. */
@@ -16,6 +18,11 @@ const SIZE_LIMIT = 1 << 30
 /** Path of results.json, given the output folder of a compare or the file itself. */
 export function resultsPath(path: string): string {
   return path.endsWith('.json') ? path : join(path, NAME)
+}
+
+/** True if every entry has been trained with every seed. */
+export function isComplete({ entries, seeds }: CompareResults): boolean {
+  return entries.every(({ cells }) => cells.length === seeds.length)
 }
 
 /** The results with a hash over all other fields. */
@@ -44,18 +51,26 @@ export async function readResults(path: string): Promise<CompareResults> {
       { path: file, kind: raw.kind ?? null, version: raw.version ?? null },
     )
   const { hash, ...rest } = raw
-  const parsed = compareResults.safeParse(upgraded(raw), { jitless: true })
+  const old = hasLetters(raw)
+  const parsed = compareResults.safeParse(upgraded(old ? { ...raw, statistics: null } : raw), {
+    jitless: true,
+  })
   if (hash !== hashOf(rest) || !parsed.success)
     throw new FileFormatError(
       `${file} was changed after lowrank wrote it: its contents do not match its hash. Restore the file, or run the compare again with --force.`,
       { path: file, hash: hash ?? null },
     )
-  return parsed.data
+  return old && isComplete(parsed.data) ? judgedAgain(parsed.data) : parsed.data
 }
 
 /** Writes results.json atomically into an existing folder, with the hash of its contents. */
 export async function writeResults(folder: string, results: CompareResults): Promise<void> {
   await writeFileWhole(resultsPath(folder), `${JSON.stringify(sealed(results))}\n`)
+}
+
+/** True of statistics that earlier versions wrote: letters of groups in place of verdicts. They are computed again. */
+function hasLetters({ statistics }: Record<string, unknown>): boolean {
+  return isRecord(statistics) && Object.values(statistics).some((one) => isRecord(one) && 'groups' in one)
 }
 
 /** Results of version 1, which have one search for all seeds, in the form of today. */

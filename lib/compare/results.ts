@@ -5,6 +5,7 @@
  */
 import * as z from 'zod'
 import { planRow } from '../train/records/event-schemas.js'
+import { VERDICTS } from './statistics/index.js'
 
 const bytes = z.int().nonnegative()
 const count = z.int().nonnegative()
@@ -146,44 +147,51 @@ const entry = z.object({
 
 const interval = z.tuple([z.number(), z.number()])
 
+const pair = {
+  difference: z.number().describe('Mean of the entry minus that of the other'),
+  p_holm: z.number().nullable().describe('Corrected by Holm within the list; null for one seed'),
+  p_equal: z
+    .number()
+    .nullable()
+    .describe('For a difference of the margin or more, corrected in the same way; null without a margin'),
+  verdict: z
+    .enum(VERDICTS)
+    .describe('Of the entry beside the other; equal: the difference is smaller than the margin'),
+}
+
 /** Statistics of one metric, over all seeds and items. */
 const metricStatistics = z.object({
-  against: z
+  margin: z.number().positive().nullable().describe('Differences below it do not matter; null: not asked'),
+  means: z
     .array(
       z.object({
         name: z.string(),
-        difference: z.number().describe('Mean of the entry minus that of LoRA'),
-        interval: interval.nullable().describe('95 % interval of the difference'),
-        df: z.number().nullable().describe('Degrees of freedom (Satterthwaite)'),
-        p: z.number().nullable(),
-        p_holm: z.number().nullable().describe('Corrected by Holm for the number of entries'),
-        detectable: z
-          .number()
-          .nullable()
-          .describe('Smallest difference that this compare would have found in 8 of 10 cases'),
-      }),
-    )
-    .describe('Paired differences to LoRA on the same seeds and items, best entry first; null with one seed'),
-  groups: z
-    .array(
-      z.object({
-        name: z.string(),
-        letters: z
-          .string()
-          .describe('Entries without a common letter are told apart; those that left the pool have none'),
         mean: z.number(),
         spread: z.number().nullable().describe('Standard deviation over the seeds; null for one seed'),
         interval: interval.describe('95 % bootstrap interval over seeds and items'),
         diverged: count.describe('Seeds that diverged; their items count as the worst that any entry has'),
       }),
     )
-    .describe('Best mean first'),
-  left_pool: z
-    .array(z.string())
-    .default([])
-    .describe(
-      'Entries that vary far more over seeds than the others: their differences are tested by their own variance',
-    ),
+    .describe('Best first'),
+  against: z
+    .array(
+      z.object({
+        name: z.string(),
+        ...pair,
+        interval: interval.nullable().describe('95 % interval of the difference'),
+        df: z.number().nullable().describe('Degrees of freedom (Satterthwaite)'),
+        p: z.number().nullable(),
+        detectable: z
+          .number()
+          .nullable()
+          .describe('Smallest difference that this compare would have found in 8 of 10 cases'),
+      }),
+    )
+    .describe('Paired differences to LoRA on the same seeds and items, best entry first'),
+  pairs: z
+    .array(z.object({ name: z.string(), other: z.string(), ...pair }))
+    .describe('The same of all pairs without LoRA, the one with the better mean first'),
+  left_pool: z.array(z.string()).describe('Entries that vary far more over seeds than the others'),
   unstable_control: z
     .number()
     .nullable()
@@ -222,6 +230,10 @@ export const compareResults = z.object({
     .describe('Configuration that all cells share, as in a config file'),
   equal: z.enum(EQUALITIES).describe('What is equal among the entries'),
   metrics: z.array(z.object({ name: z.string(), higher_is_better: z.boolean(), primary: z.boolean() })),
+  margins: z
+    .record(z.string(), z.number().positive())
+    .optional()
+    .describe('Differences below these do not matter, by name of the metric'),
   seeds: z
     .array(count)
     .describe(

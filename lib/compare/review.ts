@@ -2,8 +2,9 @@
 import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { ConfigError } from '../core/errors.js'
+import { type Margin, marginsOf, withMargins } from './margin.js'
 import type { CompareResults } from './results.js'
-import { readResults, resultsPath, sealed, writeResults } from './results-file.js'
+import { isComplete, readResults, resultsPath, sealed, writeResults } from './results-file.js'
 import { judgedAgain } from './verdict.js'
 
 /** True if the path is results.json of a compare, or a folder that contains one. */
@@ -20,18 +21,14 @@ export function isCompare(path: string): boolean {
   return head.includes('"kind":"compare"')
 }
 
-/** True if every entry has been trained with every seed. */
-export function isComplete({ entries, seeds }: CompareResults): boolean {
-  return entries.every(({ cells }) => cells.length === seeds.length)
-}
-
 /**
  * Recomputes the statistics, and rewrites them and the page if they changed.
  * @param path of results.json, or of its folder
- * @throws {ConfigError} for an unfinished compare
+ * @param margin differences that do not matter; null: those of the results
+ * @throws {ConfigError} for an unfinished compare, or a margin of an unknown metric
  * @throws {FileFormatError} for results that were edited by hand
  */
-export async function reviewed(path: string): Promise<CompareResults> {
+export async function reviewed(path: string, margin: Margin | null = null): Promise<CompareResults> {
   const earlier = await readResults(path)
   const file = resultsPath(path)
   if (!isComplete(earlier))
@@ -39,7 +36,8 @@ export async function reviewed(path: string): Promise<CompareResults> {
       `compare: ${file} has cells that are not trained yet. Continue with: ${earlier.command ?? 'the same compare and --resume'}`,
       { path: file, command: earlier.command },
     )
-  const results = sealed(judgedAgain(earlier))
+  const margins = marginsOf(margin, earlier.metrics, earlier.margins)
+  const results = sealed(judgedAgain(withMargins(earlier, margins)))
   if (results.hash === earlier.hash) return results
   await writeResults(path, results)
   if (file !== path) {

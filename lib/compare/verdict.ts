@@ -2,12 +2,12 @@
 import { REFERENCE } from './entries.js'
 import { unequalSizes } from './equal.js'
 import { busyRemarks } from './load.js'
-import type { CompareEntry, CompareResults, CompareSearch } from './results.js'
+import type { CompareEntry, CompareResults, CompareSearch, MetricStatistics } from './results.js'
 import { rungOf } from './search.js'
-import { metricStatistics } from './statistics/index.js'
+import { metricStatistics, type Verdict } from './statistics/index.js'
 
 /** Statistics by metric name; metrics that the data does not provide are omitted. */
-export function judged({ entries, metrics }: CompareResults): CompareResults['statistics'] {
+export function judged({ entries, metrics, margins }: CompareResults): CompareResults['statistics'] {
   const found: NonNullable<CompareResults['statistics']> = {}
   for (const { name, higher_is_better: higherIsBetter } of metrics) {
     const scores = entries.map(({ cells }) => cells.map(({ items }) => itemsOf(items, name)))
@@ -19,7 +19,8 @@ export function judged({ entries, metrics }: CompareResults): CompareResults['st
     const control = entries.findIndex((entry) => entry.name === REFERENCE)
     const names = entries.map((entry) => entry.name)
     if (filled.every((runs) => runs.every((items) => items.some(Number.isNaN)))) continue
-    found[name] = metricStatistics({ names, scores: filled, control, higherIsBetter })
+    const margin = margins?.[name] ?? null
+    found[name] = metricStatistics({ names, scores: filled, control, higherIsBetter, margin })
   }
   for (const entry of entries) for (const search of entry.searches) search.flat = isFlat(search, entry)
   return found
@@ -32,7 +33,7 @@ export function remarksOn(results: CompareResults): string[] {
   const left = statistics?.loss?.left_pool ?? []
   if (left.length > 0)
     found.push(
-      `${left.join(', ')} left the pool: the loss varies far more over seeds than that of the others, so it is tested by its own variance and is in no group.`,
+      `${left.join(', ')} left the pool: the loss varies far more over seeds than that of the others, so little is told apart there.`,
     )
   for (const { name, searches, cells, base_format: format } of entries) {
     const diverged = cells.filter((cell) => cell.diverged).length
@@ -76,6 +77,33 @@ function isFlat({ rates, chosen }: CompareSearch, { cells }: CompareEntry): bool
       ? Math.abs((losses[0] as number) - (losses[1] as number)) < spread
       : false
   })
+}
+
+/** What the tests say of an entry beside another one; null for the same one twice, and for unknown ones. */
+export function verdictBeside(
+  { against, pairs }: MetricStatistics,
+  name: string,
+  other: string,
+): { verdict: Verdict; difference: number } | null {
+  const reversed = { better: 'worse', worse: 'better' } as const
+  const turned = ({ verdict, difference }: { verdict: Verdict; difference: number }) => ({
+    verdict: verdict === 'better' || verdict === 'worse' ? reversed[verdict] : verdict,
+    difference: -difference,
+  })
+  const plain = ({ verdict, difference }: { verdict: Verdict; difference: number }) => ({
+    verdict,
+    difference,
+  })
+  const toReference = (of: string) => against.find((one) => one.name === of)
+  if (other === REFERENCE || name === REFERENCE) {
+    const found = toReference(other === REFERENCE ? name : other)
+    return found === undefined ? null : other === REFERENCE ? plain(found) : turned(found)
+  }
+  for (const pair of pairs) {
+    if (pair.name === name && pair.other === other) return plain(pair)
+    if (pair.name === other && pair.other === name) return turned(pair)
+  }
+  return null
 }
 
 /** The same results with statistics recomputed by this version. */

@@ -14,6 +14,11 @@ export interface ComparePageData {
   entries: readonly ComparedEntry[]
   /** True once all cells are finished. */
   judged: boolean
+  /** Verdicts of the metric on each entry beside each other, in the order of the entries; null for the same one. */
+  beside: readonly (readonly (Verdict | null)[])[]
+  /** Differences of the metric below it do not matter; null: equality was not tested. */
+  margin: number | null
+  others: readonly OtherMetric[]
   remarks: readonly string[]
   /** Which cells were trained again with equal bits, in a sentence. */
   verified: string
@@ -26,6 +31,22 @@ export interface ComparePageData {
   cellSeconds: number
   /** Probability that a compare of this size detects a difference of two standard deviations. */
   power: number | null
+}
+
+/** What the tests say of one entry beside another. */
+export type Verdict = 'better' | 'worse' | 'equal' | 'cannot be told'
+
+/** A metric beside the one that the page is sorted by. */
+export interface OtherMetric {
+  metric: ComparedMetric
+  /** Best first. */
+  rows: readonly {
+    label: string
+    mean: number
+    difference: number | null
+    verdict: Verdict | null
+    detectable: number | null
+  }[]
 }
 
 export interface ComparedMetric {
@@ -45,13 +66,13 @@ export interface ComparedEntry {
   controlLabel: string | null
   mark: { hue: number; shape: 'filled' | 'open' | 'square' }
   about: string | null
-  letters: string
   mean: number | null
   interval: readonly [number, number] | null
   spread: number | null
   diverged: number
   /** Difference from LoRA; null for LoRA itself. */
   difference: {
+    verdict: Verdict
     value: number
     interval: readonly [number, number] | null
     p: number | null

@@ -10,6 +10,7 @@ import {
 } from './chart/index.js'
 import { type CompareChart, compareCharts, valueFormat } from './compare-charts.js'
 import type { ComparedEntry, ComparePageData } from './compare-data.js'
+import { difference, metricTables, pairMatrix, section, toldWords, verdict } from './compare-verdict.js'
 import { page } from './run-page.js'
 
 export type { ComparedEntry, ComparePageData } from './compare-data.js'
@@ -24,79 +25,10 @@ export function comparePage(data: ComparePageData): string {
     data: { ...data, entries: data.entries.map((entry) => ({ ...entry, flips: null })) },
     content: `${head(data)}
 <main id="main">
-${[result(data, charts), costs(charts), curves(data, charts), rates(data, charts), items(data, charts), again(data)].join('\n')}
+${[result(data, charts), pairMatrix(data), metricTables(data), costs(charts), curves(data, charts), rates(data, charts), items(data, charts), again(data)].join('\n')}
 </main>
 <footer>Made by lowrank from results.json. This file loads nothing from any network.</footer>`,
   }).html
-}
-
-function list(words: readonly string[]): string {
-  if (words.length < 3) return words.join(' and ')
-  return `${words.slice(0, -1).join(', ')}, and ${words.at(-1)}`
-}
-
-const names = (entries: readonly ComparedEntry[]) => list(entries.map((entry) => escaped(entry.label)))
-
-/** The headline, which many readers will read alone; it states first what the seeds cannot settle. */
-export function verdict(data: ComparePageData): string[] {
-  const { entries, seeds, metric, judged } = data
-  const format = valueFormat(data)
-  const said: string[] = []
-  const own = entries.filter(({ controlOf }) => controlOf === null)
-  const grouped = own.filter(({ letters }) => letters !== '')
-  const best = grouped[0]
-  if (!judged || best === undefined || best.mean === null)
-    return ['<b>This compare is not finished.</b> What is there so far is below.']
-  const top = grouped.filter(({ letters }) => letters.includes('a'))
-  const behind = grouped.filter(({ letters }) => !letters.includes('a'))
-  const gaps = entries.flatMap(({ difference }) => difference?.detectable ?? []).sort((a, b) => a - b)
-  const gap = gaps[Math.floor(gaps.length / 2)]
-  const several = `${seeds.length} seed${seeds.length === 1 ? '' : 's'}`
-  if (behind.length === 0 && grouped.length > 1) {
-    const small =
-      gap === undefined ? '' : ` Differences to LoRA under ${difference(data, gap)} would go unseen.`
-    said.push(`<b>${several} cannot tell these strategies apart.</b>${small}`)
-    said.push(`${escaped(best.label)} has the best mean, ${format(best.mean)}.`)
-  } else if (top.length > 1) {
-    said.push(`<b>${several} cannot settle which is best.</b>`)
-    said.push(
-      `${escaped(best.label)} has the best mean, ${format(best.mean)}, in one group with ${names(top.slice(1))}.`,
-    )
-    said.push(`Behind: ${names(behind)}.`)
-  } else {
-    said.push(`<b>${escaped(best.label)}</b> is best: ${format(best.mean)}.`)
-    if (behind.length > 0) said.push(`Behind: ${names(behind)}.`)
-  }
-  const each = data.rows.test === 1 ? '1 test row' : `${formatNumber(data.rows.test)} test rows`
-  said.push(`Each mean is of ${several} and ${each}.`)
-  const apart = own.filter(({ letters }) => letters === '')
-  if (apart.length > 0)
-    said.push(
-      `${names(apart)}, whose seeds vary far more than the others’, stand${apart.length > 1 ? '' : 's'} apart.`,
-    )
-  const [low, high] = [
-    Math.min(...own.map(({ mean }) => mean ?? 1)),
-    Math.max(...own.map(({ mean }) => mean ?? 0)),
-  ]
-  if (metric.isShare && (high < 0.05 || low > 0.95))
-    said.push(
-      `All means are near ${high < 0.05 ? '0' : '100%'}, where a ranking says little: the task leaves no room.`,
-    )
-  const edge = own.filter(({ atEdge }) => atEdge)
-  if (edge.length > 0)
-    said.push(
-      `A best rate of ${names(edge)} is at an edge of a search, so ${edge.length > 1 ? 'they' : 'it'} may do better.`,
-    )
-  const diverged = own.filter(({ diverged }) => diverged > 0)
-  if (diverged.length > 0) said.push(`Seeds diverged of ${names(diverged)}.`)
-  return said
-}
-
-/** Formats a difference between two values of the metric; for fractions, in percentage points. */
-function difference({ metric }: ComparePageData, value: number, signed = false): string {
-  const size = metric.isShare ? `${(Math.abs(value) * 100).toFixed(1)}` : formatNumber(Math.abs(value))
-  const sign = signed ? (value > 0 ? '+' : value < 0 ? '−' : '±') : ''
-  return `${sign}${size}${metric.isShare && !signed ? ' points' : ''}`
 }
 
 /** The lowest and the highest of the rates that seeds chose. */
@@ -144,10 +76,6 @@ ${[...remarks, ...left].join('\n')}
 </header>`
 }
 
-function section(id: string, title: string, words: string, body: string, kind = ''): string {
-  return `<section id="${id}"${kind} aria-labelledby="${id}-title"><div class="side"><h2 id="${id}-title">${title}</h2><p>${words}</p></div><div class="body">${body}</div></section>`
-}
-
 function plot(name: string, charts: Record<string, CompareChart>): string {
   const chart = charts[name]
   return chart ? `<div class="plot" data-chart="${name}">${chart.draw(chart.width)}</div>` : ''
@@ -169,12 +97,12 @@ function result(data: ComparePageData, charts: Record<string, CompareChart>): st
         ? '<span class="quiet">reference</span>'
         : gap === null
           ? ''
-          : `${difference(data, gap.value, true)}${gap.interval ? ` <span class="quiet">[${gap.interval.map((value) => difference(data, value, true)).join(', ')}]</span>` : ''}`
+          : `<b class="told">${toldWords(gap.verdict)}</b> ${difference(data.metric, gap.value, true)}${gap.interval ? ` <span class="quiet">[${gap.interval.map((value) => difference(data.metric, value, true)).join(', ')}]</span>` : ''}`
     const hint =
       entry.controlOf === null
         ? ''
         : `<span class="quiet control">control of ${escaped(entry.controlLabel ?? '')}</span>`
-    return `<tr role="row"><td role="cell" class="letters"><code>${escaped(entry.letters)}</code></td><th role="rowheader" scope="row">${icon(entry)}${escaped(entry.label)}${hint}</th><td role="cell" class="dots">${plot(`dots-${index}`, charts)}</td>${[
+    return `<tr role="row"><th role="rowheader" scope="row">${icon(entry)}${escaped(entry.label)}${hint}</th><td role="cell" class="dots">${plot(`dots-${index}`, charts)}</td>${[
       number(metric.name, format(entry.mean), 'big'),
       number('to LoRA', against, 'against'),
       ...(metric.name === 'loss' ? [] : [number('loss', formatNumber(entry.loss), 'cost')]),
@@ -201,12 +129,12 @@ function result(data: ComparePageData, charts: Record<string, CompareChart>): st
     'tokens/s',
     'file',
   ]
-  const header = `<tr role="row">${column('<span class="hidden">group</span>', 'letters')}${column('strategy', '')}<th role="columnheader" scope="col" class="dots"><span class="hidden">mean with its interval</span>${plot('axis', charts)}</th>${columns.map((name) => column(escaped(name))).join('')}</tr>`
+  const header = `<tr role="row">${column('strategy', '')}<th role="columnheader" scope="col" class="dots"><span class="hidden">mean with its interval</span>${plot('axis', charts)}</th>${columns.map((name) => column(escaped(name))).join('')}</tr>`
   const points = metric.isShare ? ' in percentage points' : ''
   return section(
     'result',
     'Result',
-    `${metric.name === 'loss' ? 'Loss' : `Mean ${escaped(metric.name)}`} on ${formatNumber(data.rows.test)} test rows; ${metric.higherIsBetter ? 'higher' : 'lower'} is better. Large mark and line: the mean and its 95% interval over seeds and rows. Small marks: seeds. Dotted: LoRA. Strategies without a common letter are told apart. Differences to LoRA are paired${points}. Forgotten: how much the loss on a general text rose.`,
+    `${metric.name === 'loss' ? 'Loss' : `Mean ${escaped(metric.name)}`} on ${formatNumber(data.rows.test)} test rows; ${metric.higherIsBetter ? 'higher' : 'lower'} is better. Large mark and line: the mean and its 95% interval over seeds and rows. Small marks: seeds. Dotted: LoRA. Differences to LoRA are of the same seeds and rows${points}; a question mark: cannot be told. Forgotten: how much the loss on a general text rose.`,
     `<table class="compared" role="table"><thead role="rowgroup">${header}</thead><tbody role="rowgroup">${rows.join('')}</tbody></table>`,
     ' class="wide"',
   )

@@ -99,9 +99,16 @@ def differences(scores: np.ndarray, first: int, second: int) -> dict:
     pooled = squares / pool_df
     d = scores[first] - scores[second]
     own = float(np.var(d.mean(axis=1), ddof=1))
-    seed_square = items * max(2 * pooled, own)
-    shared = min(1, 2 * pooled / own) ** 2 if first in pool and second in pool else 0
-    seed_df = 1 / (shared / pool_df + (1 - shared) / (seeds - 1))
+    if seeds >= 8 or strategies < 4:
+        seed_square, seed_df = items * own, seeds - 1
+    else:
+        center = means[pool].mean(axis=0)
+        alone = [
+            float(np.var(means[s] - center, ddof=1)) / (1 + (-1 if s in pool else 1) / len(pool)) for s in (first, second)
+        ]
+        variance = max(pooled + max(alone), own)
+        share = min(0.5, pooled / variance)
+        seed_square, seed_df = items * variance, 1 / (share**2 / pool_df + (1 - share) ** 2 / (seeds - 1))
     parts = [(seed_square, seed_df)]
     total, least = seed_square, seed_square
     if items > 1:
@@ -119,6 +126,7 @@ def differences(scores: np.ndarray, first: int, second: int) -> dict:
     return {
         "pair": [first, second],
         "own_variance": own > 2 * pooled,
+        "paired": seeds >= 8 or strategies < 4,
         "left": [s for s in range(strategies) if s not in pool],
         "fallen": fallen,
         "difference": difference,
@@ -139,6 +147,7 @@ def mixed() -> list:
         (5, 2, 6, 1, 6, 1),
         (3, 4, 10, 2, 0.2, 4),
         (6, 4, 5, 0.3, 0.3, 30),
+        (5, 9, 4, 0.5, 1, 2),
     ):
         spread = np.ones(s)
         spread[-1] = unstable

@@ -1,25 +1,36 @@
 /**
- * Statistics of a metric over strategies, seeds, and items: differences from the control, groups of distinguishable
- * strategies, and the smallest detectable differences.
+ * Statistics of a metric over strategies, seeds, and items: means, differences from the control and of all other pairs
+ * with a verdict on each, and the smallest detectable differences.
  */
 import { DataError } from '../../core/errors.js'
 import { mean } from '../../core/mean.js'
 import { type BootstrapOptions, bootstrapMeans, percentileInterval } from './bootstrap.js'
+import { equivalenceTest } from './equivalence.js'
 import { holm } from './holm.js'
-import { letters } from './letters.js'
-import { type Difference, type MixedTest, mixedTest, type Scores, unstableControl } from './mixed.js'
+import { type Difference, mixedTest, type Scores, unstableControl } from './mixed.js'
 import { detectableDifference, SIGNIFICANT } from './power.js'
 
 export { type BootstrapOptions, bootstrapMeans, percentileInterval } from './bootstrap.js'
+export { equivalenceTest } from './equivalence.js'
 export { fisherTail } from './fisher.js'
 export { holm } from './holm.js'
-export { letters } from './letters.js'
 export { mcnemar } from './mcnemar.js'
-export { type Difference, type MixedTest, mixedTest, type Scores, unstableControl } from './mixed.js'
+export {
+  type Difference,
+  isPaired,
+  type MixedTest,
+  mixedTest,
+  type Scores,
+  unstableControl,
+} from './mixed.js'
 export { type MeanInterval, meanInterval, pairedTest } from './paired.js'
 export { detectableDifference, type PowerSettings, seedsToDetect, simulatedPower } from './power.js'
 export { studentQuantile, studentTail } from './student.js'
 export { wilson } from './wilson.js'
+
+/** What a test says of one strategy beside another. */
+export const VERDICTS = ['better', 'worse', 'equal', 'cannot be told'] as const
+export type Verdict = (typeof VERDICTS)[number]
 
 export interface MetricScores {
   names: readonly string[]
@@ -31,29 +42,29 @@ export interface MetricScores {
   /** Index of the strategy that the others are compared with. */
   control: number
   higherIsBetter: boolean
+  /** Differences smaller than this do not matter, in the unit of the metric; without one, equality is not tested. */
+  margin?: number | null
   bootstrap?: BootstrapOptions
 }
 
+/** Two strategies, tested. With a single seed the variance between seeds is unknown, and so are the p-values. */
+export interface PairStatistics {
+  /** Mean of the first minus that of the second. */
+  difference: number
+  /** Adjusted by Holm, within the family. */
+  p_holm: number | null
+  /** P-value for a difference of at least the margin, adjusted in the same way; null without a margin. */
+  p_equal: number | null
+  /** Of the first beside the second. `equal`, that is within the margin, comes before `better` and `worse`. */
+  verdict: Verdict
+}
+
 export interface MetricStatistics {
-  /**
-   * Each strategy minus the control. With a single seed the variance between seeds is unknown, so the other fields are
-   * null.
-   */
-  against: {
-    name: string
-    difference: number
-    interval: [number, number] | null
-    df: number | null
-    p: number | null
-    p_holm: number | null
-    /** Smallest true difference that 80% of such compares would detect. */
-    detectable: number | null
-  }[]
+  /** The margin of the tests of equality. */
+  margin: number | null
   /** Sorted by mean, best first. */
-  groups: {
+  means: {
     name: string
-    /** Strategies that share no letter differ significantly; those outside the pool have no letters. */
-    letters: string
     mean: number
     /** 95% bootstrap interval over seeds and items; too narrow with few seeds. */
     interval: [number, number]
@@ -62,10 +73,18 @@ export interface MetricStatistics {
     /** Number of diverged seeds. Non-finite scores are replaced by the worst score of any run on that item. */
     diverged: number
   }[]
-  /**
-   * Strategies whose variance between seeds far exceeds the others'; their differences are tested with their own
-   * variance.
-   */
+  /** Each strategy beside the control, best first: one family of tests. */
+  against: (PairStatistics & {
+    name: string
+    interval: [number, number] | null
+    df: number | null
+    p: number | null
+    /** Smallest true difference that 80% of such compares would detect. */
+    detectable: number | null
+  })[]
+  /** All pairs without the control, the one with the better mean first: a second family of tests. */
+  pairs: (PairStatistics & { name: string; other: string })[]
+  /** Strategies whose variance between seeds far exceeds the others'. */
   left_pool: string[]
   /**
    * Ratio of the control's variance between seeds to the others', if too large for reliable comparisons; otherwise
@@ -80,12 +99,13 @@ export function metricStatistics({
   scores: given,
   control,
   higherIsBetter,
+  margin = null,
   bootstrap = {},
 }: MetricScores): MetricStatistics {
   const { scores, diverged } = finite(given, higherIsBetter)
   const seeds = scores[0]?.length ?? 0
-  const means = scores.map((runs) => runs.map(mean))
-  const averages = means.map(mean)
+  const bySeed = scores.map((runs) => runs.map(mean))
+  const averages = bySeed.map(mean)
   const order = names
     .map((_, s) => s)
     .sort((a, b) => {
@@ -94,50 +114,73 @@ export function metricStatistics({
     })
   const others = order.filter((s) => s !== control)
   const tests = seeds > 1 && names.length > 1 ? mixedTest(scores) : undefined
-  const found = others.map((s) => tests?.difference(s, control))
-  const adjusted = tests ? holm(found.map((result) => (result as Difference).p)) : []
-  const against = others.map((s, place) => {
-    const result = found[place]
-    return {
-      name: names[s] as string,
-      difference: (averages[s] as number) - (averages[control] as number),
-      interval: result?.interval ?? null,
-      df: result?.df ?? null,
-      p: result?.p ?? null,
-      p_holm: adjusted[place] ?? null,
-      detectable: result ? detectableDifference(result, others.length) : null,
-    }
+  const test = ([one, other]: Pair): Tested => ({
+    difference: (averages[one] as number) - (averages[other] as number),
+    found: tests?.difference(one, other),
   })
-  const marks = groupLetters(order, tests)
+  const withControl = others.map((s) => test([s, control]))
+  const pairs = others.flatMap((one, place) => others.slice(place + 1).map((other): Pair => [one, other]))
   const resampled = bootstrapMeans(scores, bootstrap)
-  const groups = order.map((s, place) => ({
-    name: names[s] as string,
-    letters: marks[place] as string,
-    mean: averages[s] as number,
-    interval: percentileInterval(resampled[s] as Float64Array),
-    spread: seeds > 1 ? deviation(means[s] as number[]) : null,
-    diverged: diverged[s] as number,
-  }))
+  const nameOf = (s: number) => names[s] as string
   return {
-    against,
-    groups,
-    left_pool: order.filter((s) => tests?.left.has(s)).map((s) => names[s] as string),
+    margin,
+    means: order.map((s) => ({
+      name: nameOf(s),
+      mean: averages[s] as number,
+      interval: percentileInterval(resampled[s] as Float64Array),
+      spread: seeds > 1 ? deviation(bySeed[s] as number[]) : null,
+      diverged: diverged[s] as number,
+    })),
+    against: family(withControl, higherIsBetter, margin).map((judged, place) => {
+      const found = withControl[place]?.found
+      return {
+        name: nameOf(others[place] as number),
+        ...judged,
+        ...{ interval: found?.interval ?? null, df: found?.df ?? null, p: found?.p ?? null },
+        detectable: found ? detectableDifference(found, others.length) : null,
+      }
+    }),
+    pairs: family(pairs.map(test), higherIsBetter, margin).map((judged, place) => {
+      const [one, other] = pairs[place] as Pair
+      return { name: nameOf(one), other: nameOf(other), ...judged }
+    }),
+    left_pool: order.filter((s) => tests?.left.has(s)).map(nameOf),
     unstable_control: tests ? unstableControl(tests.residualVariances, control) : null,
   }
 }
 
-/**
- * Letters of the strategies in `order`, from tests of all pairs in the pool; none for strategies outside it. Two
- * strategies differ only if everything ranked between them does too, so groups are contiguous.
- */
-function groupLetters(order: readonly number[], tests: MixedTest | undefined): string[] {
-  if (!tests) return order.map(() => 'a')
-  const pool = order.filter((s) => !tests.left.has(s))
-  const pairs = pool.flatMap((_, b) => pool.slice(0, b).map((_, a) => [a, b] as const))
-  const adjusted = holm(pairs.map(([a, b]) => tests.p(pool[a] as number, pool[b] as number)))
-  const alike = pairs.filter((_, i) => (adjusted[i] as number) >= SIGNIFICANT)
-  const marks = letters(pool.length, (a, b) => !alike.some(([first, last]) => first <= a && b <= last))
-  return order.map((s) => marks[pool.indexOf(s)] ?? '')
+type Pair = [one: number, other: number]
+
+interface Tested {
+  difference: number
+  found: Difference | undefined
+}
+
+/** Verdicts on a family of differences: at most 5 % of families have a false one, and so for false equalities. */
+function family(tested: readonly Tested[], higherIsBetter: boolean, margin: number | null): PairStatistics[] {
+  const found = tested.flatMap((one) => one.found ?? [])
+  const adjusted = holm(found.map(({ p }) => p))
+  const equal = margin === null ? [] : holm(found.map((one) => equivalenceTest(one, margin)))
+  return tested.map(({ difference }, place) => {
+    const [p = null, pEqual = null] = [adjusted[place], equal[place]]
+    return {
+      difference,
+      p_holm: p,
+      p_equal: pEqual,
+      verdict: verdictOf(difference, higherIsBetter, p, pEqual),
+    }
+  })
+}
+
+function verdictOf(
+  difference: number,
+  higherIsBetter: boolean,
+  p: number | null,
+  pEqual: number | null,
+): Verdict {
+  if (pEqual !== null && pEqual < SIGNIFICANT) return 'equal'
+  if (p === null || p >= SIGNIFICANT) return 'cannot be told'
+  return difference > 0 === higherIsBetter ? 'better' : 'worse'
 }
 
 /** Scores in which non-finite values are replaced by the worst score of any run on that item. */

@@ -1,8 +1,8 @@
 /**
  * The significance test of compare: do two strategies differ in their mean over items, for any seed and any items of
- * this kind? Seeds and items are random effects shared by all strategies. The variance between seeds is pooled over
- * strategies, since three seeds of two strategies are too few to estimate it, but is never taken below what the two
- * strategies themselves show. The more it relies on the two alone, the fewer its degrees of freedom.
+ * this kind? Seeds and items are random effects shared by all strategies. With many seeds, or few strategies, the
+ * variance between seeds is that of the paired differences of the two strategies. A few seeds of two strategies say
+ * little about it, so there it is estimated from all strategies, but never taken below what the two themselves show.
  */
 import { mean } from '../../core/mean.js'
 import { poolOf, varianceAround } from './pool.js'
@@ -26,11 +26,28 @@ export interface Difference {
 export interface MixedTest {
   /** Variance between seeds of each strategy's mean, after removing the effect shared by all strategies. */
   residualVariances: number[]
-  /** Indices of strategies outside the pool, whose differences are tested with their own variance between seeds. */
+  /** Indices of strategies outside the pool, which vary far more over seeds than the others. */
   left: ReadonlySet<number>
   difference: (strategy: number, other: number) => Difference
   /** Only the p-value, which is cheaper to compute. */
   p: (strategy: number, other: number) => number
+}
+
+/** Number of seeds from which paired differences say enough about their own variance. */
+const PAIRED_SEEDS = 8
+
+/** Smallest number of strategies whose pool knows more about the variance than a pair does. */
+const POOLED_STRATEGIES = 4
+
+/** Largest share that the pool has in a variance: the rest is what a few seeds of the two strategies show. */
+const POOL_SHARE = 0.5
+
+/**
+ * True if the variance between seeds is that of the differences of equal seeds alone. Only the size of a compare
+ * decides, which is known before it begins.
+ */
+export function isPaired(strategies: number, seeds: number): boolean {
+  return seeds >= PAIRED_SEEDS || strategies < POOLED_STRATEGIES
 }
 
 /** Prepares tests of any two strategies in `scores`, which has at least two seeds. */
@@ -41,12 +58,15 @@ export function mixedTest(scores: Scores): MixedTest {
   const center = Array.from({ length: seeds }, (_, k) => mean(means.map((row) => row[k] as number)))
   const pool = poolOf(means)
 
+  const paired = isPaired(scores.length, seeds)
+
   /** Mean square of the seeds for two strategies whose difference has variance `own` over seeds. */
   function seedPart(strategy: number, other: number, own: number): MeanSquare {
-    const variance = Math.max(2 * pool.variance, own)
-    const isOwn = pool.left.has(strategy) || pool.left.has(other)
-    const shared = isOwn ? 0 : variance > 0 ? ((2 * pool.variance) / variance) ** 2 : 1
-    return { square: items * variance, df: 1 / (shared / pool.df + (1 - shared) / (seeds - 1)) }
+    if (paired) return { square: items * own, df: seeds - 1 }
+    const noisier = Math.max(pool.own[strategy] as number, pool.own[other] as number)
+    const variance = Math.max(pool.variance + noisier, own)
+    const share = variance > 0 ? Math.min(POOL_SHARE, pool.variance / variance) : POOL_SHARE
+    return { square: items * variance, df: 1 / (share ** 2 / pool.df + (1 - share) ** 2 / (seeds - 1)) }
   }
 
   function tested(strategy: number, other: number): Omit<Difference, 'interval'> {

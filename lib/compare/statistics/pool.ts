@@ -9,6 +9,8 @@ export interface Pool {
   /** Variance between seeds of a strategy's mean, after removing the effect shared by all strategies. */
   variance: number
   df: number
+  /** The same variance of each strategy alone, inside the pool or not. */
+  own: number[]
 }
 
 /** Probability that a compare of equally noisy strategies excludes one from the pool. */
@@ -41,8 +43,14 @@ export function poolOf(means: readonly (readonly number[])[]): Pool {
       if (next === undefined || added < least) [next, least] = [one, added]
     }
     const fits = next && !(fisherTail(least / variance, seeds - 1, df) < CHANCE / means.length)
-    if (next === undefined || !fits)
-      return { left: new Set(ascending.map(({ index }) => index)), variance, df }
+    if (next === undefined || !fits) {
+      const left = new Set(ascending.map(({ index }) => index))
+      // The center of a pool moves with its members and beside all others.
+      const own = means.map(
+        (row, s) => varianceAround(row, center) / (1 + (left.has(s) ? 1 : -1) / pool.length),
+      )
+      return { left, variance, df, own }
+    }
     pool.push(next.row)
     ascending.splice(ascending.indexOf(next), 1)
   }

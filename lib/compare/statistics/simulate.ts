@@ -34,8 +34,8 @@ export function simulatedScores(
   })
 }
 
-/** Standard normal samples by the Box-Muller method. */
-function normals(seed: number, stream: string, first: number): () => number {
+/** Standard normal samples by the Box-Muller method, from the uniform number at `first` of a stream. */
+export function normals(seed: number, stream: string, first = 0): () => number {
   const uniform = counterUniforms(seed, stream)
   let index = first
   let kept: number | undefined

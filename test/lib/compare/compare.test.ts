@@ -110,7 +110,7 @@ describe('a compare', () => {
     expect(
       Math.max(...lines.filter((line) => !line.endsWith('.')).map((line) => line.length)),
     ).toBeLessThanOrEqual(80)
-    expect(lines[0]).toMatch(/^strategy +rate +loss +spread +group +exact +f1 +general$/)
+    expect(lines[0]).toMatch(/^strategy +rate +loss +spread +to lora +exact +f1 +general$/)
   })
 
   sweepTest('has equal hashes when its cells are trained again', async () => {

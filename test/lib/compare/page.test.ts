@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { pageData, pageOf } from '../../../lib/compare/page.js'
 import type { CompareEntry, CompareResults } from '../../../lib/compare/results.js'
-import { verdict } from '../../../lib/report/compare-page.js'
+import { verdict } from '../../../lib/report/compare-verdict.js'
 
 const HASH = 'ab'.repeat(32)
 
@@ -66,12 +66,15 @@ const entries = [
   ),
 ]
 
-function results(letters: Record<string, string> | null): CompareResults {
+type Told = 'better' | 'worse' | 'cannot be told'
+
+/** @param told verdicts of DoRA beside LoRA, of VeRA beside LoRA, and of DoRA beside VeRA; null: not finished */
+function results(told: readonly [Told, Told, Told] | null): CompareResults {
   const rows = { rows: 4, hash: HASH }
   const means = { dora: 0.875, lora: 0.375, 'lora+alpha': 0.375, vera: 0.125 }
   return {
     ...{ version: 1, kind: 'compare', hash: HASH, created: '2026-01-01T00:00:00.000Z' },
-    finished: letters === null ? null : '2026-01-01T01:00:00.000Z',
+    finished: told === null ? null : '2026-01-01T01:00:00.000Z',
     command: 'lowrank compare run.yaml',
     model: { name: '/models/<SmolLM2>', hash: HASH, quantization: 'none', precision: 'fp32' },
     data: { train: rows, validation: rows, test: rows, general: rows },
@@ -104,14 +107,24 @@ function results(letters: Record<string, string> | null): CompareResults {
       },
     },
     entries,
-    statistics: letters && {
+    statistics: told && {
       exact_match: {
         against: ['dora', 'lora+alpha', 'vera'].map((name) => ({
           ...{ name, difference: means[name as keyof typeof means] - 0.375, interval: [-0.1, 0.9] },
-          ...{ df: 2, p: 0.1, p_holm: 0.2, detectable: 0.4 },
+          ...{ df: 2, p: 0.1, p_holm: 0.2, p_equal: null, detectable: 0.4 },
+          verdict: name === 'dora' ? told[0] : name === 'vera' ? told[1] : 'cannot be told',
         })) as NonNullable<CompareResults['statistics']>[string]['against'],
-        groups: Object.entries(means).map(([name, mean]) => ({
-          ...{ name, letters: letters[name] ?? 'a', mean, spread: 0.1, diverged: 0 },
+        margin: null,
+        pairs: [
+          ['dora', 'vera', told[2]],
+          ['dora', 'lora+alpha', 'cannot be told'],
+          ['lora+alpha', 'vera', 'cannot be told'],
+        ].map(([name, other, verdict]) => ({
+          ...{ name, other, verdict, difference: 0.1, p_holm: 0.2, p_equal: null },
+        })) as NonNullable<CompareResults['statistics']>[string]['pairs'],
+        left_pool: [],
+        means: Object.entries(means).map(([name, mean]) => ({
+          ...{ name, mean, spread: 0.1, diverged: 0 },
           interval: [mean - 0.1, mean + 0.1],
         })),
         unstable_control: null,
@@ -121,24 +134,26 @@ function results(letters: Record<string, string> | null): CompareResults {
   } as CompareResults
 }
 
-const words = (letters: Record<string, string> | null) =>
-  verdict(pageData(results(letters), 'notes'))
+const open = ['cannot be told', 'cannot be told', 'cannot be told'] as const
+
+const words = (told: readonly [Told, Told, Told] | null) =>
+  verdict(pageData(results(told), 'notes'))
     .join(' ')
     .replaceAll(/<\/?b>/g, '')
 
 describe('the page of a compare', () => {
-  const html = pageOf(results({ dora: 'a', lora: 'b', vera: 'c' }), 'notes')
+  const html = pageOf(results(['better', 'worse', 'better']), 'notes')
 
   it('says first what the seeds cannot settle', () => {
-    expect(words({ dora: 'a', lora: 'b', vera: 'c' })).toMatch(/^DoRA is best: 88%\. Behind: LoRA and VeRA\./)
-    expect(words({ dora: 'a', lora: 'ab', vera: 'b' })).toMatch(
-      /^2 seeds cannot settle which is best\. DoRA has the best mean, 88%, in one group with LoRA\. Behind: VeRA\./,
+    expect(words(['better', 'worse', 'better'])).toMatch(/^DoRA is best: 88%\. Worse: LoRA and VeRA\./)
+    expect(words(['cannot be told', 'worse', 'better'])).toMatch(
+      /^2 seeds cannot settle which is best\. DoRA has the best mean, 88%; it cannot be told from LoRA\. Worse: VeRA\./,
     )
-    expect(words({})).toMatch(
+    expect(words(open)).toMatch(
       /^2 seeds cannot tell these strategies apart\. Differences to LoRA under 40\.0 points would go unseen\. DoRA has the best mean/,
     )
-    expect(words({})).toMatch(/ Each mean is of 2 seeds and \d+ test rows?\. /)
-    expect(words({})).toContain('A best rate of VeRA is at an edge of a search, so it may do better.')
+    expect(words(open)).toMatch(/ Each mean is of 2 seeds and \d+ test rows?\. /)
+    expect(words(open)).toContain('A best rate of VeRA is at an edge of a search, so it may do better.')
     expect(words(null)).toBe('This compare is not finished. What is there so far is below.')
   })
 
@@ -147,11 +162,11 @@ describe('the page of a compare', () => {
       ([, name]) => name,
     )
     expect(names).toEqual(['DoRA', 'LoRA', 'LoRA, alpha', 'VeRA'])
-    expect(html).toContain('+50.0 <span class="quiet">[−10.0, +90.0]</span>')
+    expect(html).toContain('<b class="told">better</b> +50.0 <span class="quiet">[−10.0, +90.0]</span>')
     expect(html).toContain('control of Delta-LoRA')
     expect(html).toContain('oft was left out: the base is quantized')
     expect(html).toContain('Rates were cut to three.')
-    const [dora] = pageData(results({}), 'notes').entries
+    const [dora] = pageData(results(open), 'notes').entries
     expect(dora?.shares).toEqual([1, 1, 1, 0.5])
     expect(dora?.flips).toMatchObject({ gained: 1, lost: 0, p: 1, examples: [{ item: 3, gained: true }] })
     expect(dora?.forgotten).toBeCloseTo(0.5, 12)

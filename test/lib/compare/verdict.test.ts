@@ -30,7 +30,7 @@ test('a seed that diverged counts as the worst of every item, for all metrics, a
   const vera = entry('vera', [cell(1, [1, 2, 3], [1, 1, 1]), cell(2, [null, null, null], [])])
   const results = compared(lora, vera)
   const found = judged(results)
-  const group = (metric: string) => found?.[metric]?.groups.find(({ name }) => name === 'vera')
+  const group = (metric: string) => found?.[metric]?.means.find(({ name }) => name === 'vera')
   expect(group('loss')).toMatchObject({ diverged: 1, mean: expect.closeTo((6 + 6.3) / 6) })
   expect(group('exact_match')).toMatchObject({ diverged: 1, mean: expect.closeTo(4 / 6) })
   expect(Object.keys(found ?? {})).toEqual(['loss', 'exact_match'])
