@@ -11,7 +11,6 @@ import { type Difference, mixedTest, type Scores, unstableControl } from './mixe
 import { detectableDifference, SIGNIFICANT } from './power.js'
 
 export { type BootstrapOptions, bootstrapMeans, percentileInterval } from './bootstrap.js'
-export { equivalenceTest } from './equivalence.js'
 export { fisherTail } from './fisher.js'
 export { holm } from './holm.js'
 export { mcnemar } from './mcnemar.js'
