@@ -2,7 +2,7 @@
 //
 //   npm run build && node benchmarks/claims.mjs [--compares 2000] [--json]
 //
-// Nothing is trained. `--json > benchmarks/results/claims.json` is where the tables of docs/compare.md come from.
+// Nothing is trained. `--json > benchmarks/results/claims.json` records the tables of docs/compare.md.
 import { parseArgs } from 'node:util'
 import { laboratory } from './laboratory/load.mjs'
 

@@ -1,7 +1,7 @@
 /**
  * Writes the files generated from the code: schemas/*.json for programs and editors, the tables of options in
  * docs/config.md and docs/coming-from.md, those of models in docs/memory.md and docs/models.md, figures and hostile
- * requests of the service in docs/serve.md, and the tables and drawings of the strategies' pages. Run it after
+ * requests of the service in docs/serve.md, tables of comparisons in docs/compare.md and docs/results.md, and the tables and drawings of the strategies' pages. Run it after
  * `npm run build:ts`. With --check it writes nothing, and the exit code says whether the files are up to date.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -11,6 +11,7 @@ import stringify from 'json-stringify-pretty-compact'
 import { outputSchemas } from '../dist/esm/cli/schemas.js'
 import { listStrategies, strategyFrom } from '../dist/esm/strategies/index.js'
 import { configJsonSchema } from '../dist/esm/train/config/config-schema.js'
+import { withClaims, withCompares } from './compare-tables.mjs'
 import { withTables } from './config-tables.mjs'
 import { withForeignTables } from './foreign-tables.mjs'
 import { withHostileTable } from './hostile-table.mjs'
@@ -35,6 +36,8 @@ generated.set('docs/config.md', withTables(textOf('docs/config.md')))
 generated.set('docs/coming-from.md', withForeignTables(textOf('docs/coming-from.md'), 'docs/coming-from.md'))
 generated.set('docs/memory.md', await withMemoryTable(textOf('docs/memory.md')))
 generated.set('docs/models.md', withModelTypes(textOf('docs/models.md')))
+generated.set('docs/compare.md', await withClaims(textOf('docs/compare.md')))
+generated.set('docs/results.md', await withCompares(textOf('docs/results.md')))
 generated.set('docs/serve.md', withServiceTables(withHostileTable(textOf('docs/serve.md'))))
 for (const [path, text] of await strategyPages(textOf)) generated.set(path, text)
 for (const { name } of listStrategies())

@@ -24,21 +24,21 @@ interface Draws {
 interface Effects {
   /** True mean of a strategy, e.g. the luck of one search for all its seeds. */
   ofStrategy?: (strategy: number, draws: Draws) => number
-  /** Of a strategy and a seed. */
+  /** Effect of a seed on one strategy. */
   ofSeed?: (strategy: number, draws: Draws) => number
-  /** Shared by all strategies of a seed, or by those of a group. */
+  /** Effects of a seed, by strategy, that several strategies have in common. */
   shared?: (draws: Draws, strategies: number) => readonly number[]
   /** Standard deviation of what a strategy gains or loses on a row with all seeds. */
   rowSpread?: number
-  /** Of what is left of a row and a seed. */
+  /** Residual of a row and a seed. */
   noise?: (draws: Draws) => number
-  /** The score that becomes of the sum. */
+  /** Score for the sum of effects; default: the sum. */
   score?: (sum: number, draws: Draws) => number
 }
 
 export interface NullKind extends Shape, Effects {
   name: string
-  /** What compare prints for it, if more than 5 % may have a false claim. */
+  /** Remark that compare prints on such results, which may have more false claims. */
   remark?: 'unstable' | 'shared search'
 }
 
@@ -142,35 +142,29 @@ export function scoresOf(shape: Shape & Effects & { name: string }, run: number)
   })
 }
 
-/** Shares of compares. */
+/** Shares of simulated compares, from 0 to 1. */
 export interface Claims {
-  /** With a difference from the reference. */
+  /** Compares that claim a difference from the reference. */
   against: number
-  /** With a difference in another pair. */
+  /** Compares that claim a difference in another pair. */
   pairs: number
-  /** With a remark on the reference, or with a strategy that left the pool. */
+  /** Compares that call the reference unstable. */
   unstable: number
+  /** Compares in which a strategy left the pool. */
   left: number
 }
 
 const decided = ({ verdict }: { verdict: string }) => verdict === 'better' || verdict === 'worse'
 
-/** What `compares` simulated compares of a kind claim. */
+/** Shares of `compares` simulated compares of a kind that claim a difference. */
 export function claimsOf(kind: Shape & Effects & { name: string }, compares: number): Claims {
-  const found = { against: 0, pairs: 0, unstable: 0, left: 0 }
-  for (let run = 0; run < compares; run++) {
-    const { against, pairs, left_pool: left, unstable_control: unstable } = statisticsOf(kind, run, null)
-    if (against.some(decided)) found.against++
-    if (pairs.some(decided)) found.pairs++
-    if (unstable !== null) found.unstable++
-    if (left.length > 0) found.left++
-  }
-  const share = (count: number) => count / compares
+  const all = Array.from({ length: compares }, (_, run) => statisticsOf(kind, run, null))
+  const share = (holds: (one: (typeof all)[number]) => boolean) => all.filter(holds).length / compares
   return {
-    against: share(found.against),
-    pairs: share(found.pairs),
-    unstable: share(found.unstable),
-    left: share(found.left),
+    against: share(({ against }) => against.some(decided)),
+    pairs: share(({ pairs }) => pairs.some(decided)),
+    unstable: share(({ unstable_control: unstable }) => unstable !== null),
+    left: share(({ left_pool: left }) => left.length > 0),
   }
 }
 
@@ -183,8 +177,8 @@ function statisticsOf(kind: Shape & Effects & { name: string }, run: number, mar
 }
 
 /**
- * Shares of compares with a margin of one spread: those that call a strategy equal that differs by just the margin, and
- * strategies called equal that are, of `strategies` with `seeds`.
+ * Errors and power of the test of equality. `wrong`: share of compares with a margin of one spread that call a strategy
+ * equal whose difference is the margin. `right`: share of equal strategies that are called equal with a margin of two.
  */
 export function equalityOf(strategies: number, seeds: number, compares: number) {
   const shape = { ...usual, strategies, seeds, name: 'equality' }

@@ -1,6 +1,6 @@
 /** Results of a comparison as text of at most 80 columns. */
 
-import { verdictBeside, verifiedNow, verifiedWords } from '../compare/index.js'
+import { type Verdict, verdictBeside, verifiedNow, verifiedWords } from '../compare/index.js'
 import type { CompareEntry, CompareResults, MetricStatistics } from '../compare/results.js'
 import { counted, digits, fittedTable, formatCount, formatDuration } from './format.js'
 
@@ -17,8 +17,6 @@ export function compareText(results: CompareResults): string {
   ]
   return parts.filter((part) => part !== '').join('\n\n')
 }
-
-type Verdict = MetricStatistics['against'][number]['verdict']
 
 /** Words of the column to LoRA. */
 const WORDS: Record<Verdict, string> = {
@@ -43,7 +41,7 @@ function qualityTable({ entries, statistics, metrics, base }: CompareResults): s
     })
     return [
       ...[name, rateText(searches), mean.toFixed(4), spread === null ? '' : spread.toFixed(4)],
-      ...[beside ? WORDS[beside.verdict] : '', ...others],
+      ...[beside ? WORDS[beside] : '', ...others],
       forgottenText(cells, base),
     ]
   })
@@ -65,7 +63,7 @@ function pairMatrix({ statistics }: CompareResults): string {
   const width = Math.max(...names.map(({ length }) => length))
   const cell = (row: string, column: string) => {
     const beside = verdictBeside(found, row, column)
-    return beside ? SIGNS[beside.verdict] : '\\'
+    return beside ? SIGNS[beside] : '\\'
   }
   const lines = names.map((row, i) =>
     [`${columnName(i)} ${row.padEnd(width)} `, ...names.map((column) => cell(row, column))].join(' '),
@@ -84,7 +82,7 @@ function columnName(place: number): string {
   return 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'[place] ?? '.'
 }
 
-/** What a metric beside the loss says, in a sentence, with the difference that it cannot see. */
+/** Verdicts on all entries by a metric, in a sentence with its middle detectable difference. */
 function metricSentence(name: string, { against, margin }: MetricStatistics): string {
   const of = (verdict: Verdict) => against.filter((one) => one.verdict === verdict).map((one) => one.name)
   const parts = (['better', 'worse', 'equal'] as const).flatMap((verdict) => {
@@ -95,12 +93,10 @@ function metricSentence(name: string, { against, margin }: MetricStatistics): st
   const open = of('cannot be told').length
   const gaps = against.flatMap(({ detectable }) => detectable ?? []).sort((a, b) => a - b)
   const gap = gaps[Math.floor(gaps.length / 2)]
-  const rest =
-    open === 0
-      ? ''
-      : `${parts.length === 0 ? 'no entry can be told from lora' : `${open} cannot be told from it`}`
+  if (parts.length === 0) parts.push('no entry can be told from lora')
+  else if (open > 0) parts.push(`${open} cannot be told from it`)
   const seen = gap === undefined ? '' : ` (detectable: ${metricText(gap)})`
-  return `By ${name}${seen}, ${[...parts, ...(rest === '' ? [] : [rest])].join('; ')}.`
+  return `By ${name}${seen}, ${parts.join('; ')}.`
 }
 
 const short = (metric: string): string => (metric === 'exact_match' ? 'exact' : metric)

@@ -361,17 +361,16 @@ function commandLine(command: Command, config: string): string {
     if (command.getOptionValueSource(name) !== 'cli' || UNREPEATED.has(name)) return []
     if (typeof value === 'boolean') return option.negate === !value ? [option.long as string] : []
     if (name === 'set') return (value as string[]).map((one) => `--set ${shellWord(one)}`)
-    const text =
-      name === 'budget'
-        ? `${value}s`
-        : name === 'margin'
-          ? marginText(value as Margin)
-          : Array.isArray(value)
-            ? value.join()
-            : String(value)
+    const text = WRITTEN[name]?.(value as never) ?? (Array.isArray(value) ? value.join() : String(value))
     return [`${option.long} ${shellWord(text)}`]
   })
   return ['npx lowrank compare', shellWord(config), ...flags].join(' ')
+}
+
+/** Flags that are written in another way than their value. */
+const WRITTEN: Record<string, (value: never) => string> = {
+  budget: (seconds: number) => `${seconds}s`,
+  margin: marginText,
 }
 
 const UNREPEATED = new Set(['resume', 'force', 'json', 'cells'])
@@ -391,12 +390,12 @@ function margin(text: string): Margin {
   return isOne ? (sizes[0] as number) : Object.fromEntries(pairs.map(([name], i) => [name, sizes[i]]))
 }
 
-const marginText = (value: Margin) =>
-  typeof value === 'number'
-    ? String(value)
-    : Object.entries(value)
-        .map(([name, size]) => `${name}=${size}`)
-        .join()
+function marginText(value: Margin): string {
+  if (typeof value === 'number') return String(value)
+  return Object.entries(value)
+    .map(([name, size]) => `${name}=${size}`)
+    .join()
+}
 
 function seconds(text: string): number {
   const value = secondsIn(text)

@@ -51,7 +51,7 @@ export function pageData(results: CompareResults, title: string): ComparePageDat
     entries: sorted.map((entry) => comparedEntry(entry, results, name)),
     judged: order.length > 0,
     beside: sorted.map((one) =>
-      sorted.map((other) => (tested && verdictBeside(tested, one.name, other.name)?.verdict) ?? null),
+      sorted.map((other) => (tested ? verdictBeside(tested, one.name, other.name) : null)),
     ),
     margin: tested?.margin ?? null,
     others: otherMetrics(results, name),
@@ -105,7 +105,7 @@ function isShare({ base, entries }: CompareResults, metric: string): boolean {
 function comparedEntry(entry: CompareEntry, results: CompareResults, metric: string): ComparedEntry {
   const { cells, searches, planned } = entry
   const { means = [], against = [] } = results.statistics?.[metric] ?? {}
-  const group = means.find(({ name }) => name === entry.name)
+  const own = means.find(({ name }) => name === entry.name)
   const difference = against.find(({ name }) => name === entry.name)
   const general = meanOf(cells.map(({ general_loss }) => general_loss))
   const before = results.base?.general_loss ?? null
@@ -115,9 +115,9 @@ function comparedEntry(entry: CompareEntry, results: CompareResults, metric: str
     controlOf: entry.control_of ?? null,
     ...shownAs(entry),
     about: entry.about ?? null,
-    mean: group?.mean ?? meanOf(cells.map(({ metrics }) => metrics[metric] ?? null)),
-    interval: group?.interval ?? null,
-    spread: group?.spread ?? null,
+    mean: own?.mean ?? meanOf(cells.map(({ metrics }) => metrics[metric] ?? null)),
+    interval: own?.interval ?? null,
+    spread: own?.spread ?? null,
     diverged: cells.filter(({ diverged }) => diverged).length,
     difference: difference
       ? {

@@ -33,7 +33,7 @@ export function remarksOn(results: CompareResults): string[] {
   const left = statistics?.loss?.left_pool ?? []
   if (left.length > 0)
     found.push(
-      `${left.join(', ')} left the pool: the loss varies far more over seeds than that of the others, so little is told apart there.`,
+      `${left.join(', ')} left the pool: the loss varies far more over seeds than that of the others, so differences from it have wide intervals.`,
     )
   for (const { name, searches, cells, base_format: format } of entries) {
     const diverged = cells.filter((cell) => cell.diverged).length
@@ -79,31 +79,17 @@ function isFlat({ rates, chosen }: CompareSearch, { cells }: CompareEntry): bool
   })
 }
 
-/** What the tests say of an entry beside another one; null for the same one twice, and for unknown ones. */
+/** Outcome of comparing an entry with another; null for an entry with itself, and for unknown ones. */
 export function verdictBeside(
   { against, pairs }: MetricStatistics,
   name: string,
   other: string,
-): { verdict: Verdict; difference: number } | null {
-  const reversed = { better: 'worse', worse: 'better' } as const
-  const turned = ({ verdict, difference }: { verdict: Verdict; difference: number }) => ({
-    verdict: verdict === 'better' || verdict === 'worse' ? reversed[verdict] : verdict,
-    difference: -difference,
-  })
-  const plain = ({ verdict, difference }: { verdict: Verdict; difference: number }) => ({
-    verdict,
-    difference,
-  })
-  const toReference = (of: string) => against.find((one) => one.name === of)
-  if (other === REFERENCE || name === REFERENCE) {
-    const found = toReference(other === REFERENCE ? name : other)
-    return found === undefined ? null : other === REFERENCE ? plain(found) : turned(found)
-  }
-  for (const pair of pairs) {
-    if (pair.name === name && pair.other === other) return plain(pair)
-    if (pair.name === other && pair.other === name) return turned(pair)
-  }
-  return null
+): Verdict | null {
+  const all = [...against.map((one) => ({ ...one, other: REFERENCE })), ...pairs]
+  const found = all.find((one) => one.name === name && one.other === other)
+  if (found) return found.verdict
+  const turned = all.find((one) => one.name === other && one.other === name)?.verdict ?? null
+  return turned === 'better' ? 'worse' : turned === 'worse' ? 'better' : turned
 }
 
 /** The same results with statistics recomputed by this version. */

@@ -33,7 +33,7 @@ export interface ComparePageData {
   power: number | null
 }
 
-/** What the tests say of one entry beside another. */
+/** Outcome of comparing one entry with another. */
 export type Verdict = 'better' | 'worse' | 'equal' | 'cannot be told'
 
 /** A metric beside the one that the page is sorted by. */

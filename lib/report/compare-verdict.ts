@@ -1,4 +1,4 @@
-/** What the page of a compare claims: its headline, the matrix of pairs, and the metrics beside the first. */
+/** Claims on the page of a compare: its headline, the matrix of pairs, and tables of further metrics. */
 import { escaped, formatNumber, formatShare } from './chart/index.js'
 import { valueFormat } from './compare-charts.js'
 import type { ComparedEntry, ComparedMetric, ComparePageData, Verdict } from './compare-data.js'

@@ -27,7 +27,7 @@ export { detectableDifference, type PowerSettings, seedsToDetect, simulatedPower
 export { studentQuantile, studentTail } from './student.js'
 export { wilson } from './wilson.js'
 
-/** What a test says of one strategy beside another. */
+/** Outcomes of comparing one strategy with another. */
 export const VERDICTS = ['better', 'worse', 'equal', 'cannot be told'] as const
 export type Verdict = (typeof VERDICTS)[number]
 
@@ -54,7 +54,7 @@ export interface PairStatistics {
   p_holm: number | null
   /** P-value for a difference of at least the margin, adjusted in the same way; null without a margin. */
   p_equal: number | null
-  /** Of the first beside the second. `equal`, that is within the margin, comes before `better` and `worse`. */
+  /** Outcome for the first strategy; `equal` if the difference is surely within the margin, even if it is real. */
   verdict: Verdict
 }
 
